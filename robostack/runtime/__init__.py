@@ -1,0 +1,1 @@
+"""Protocols between policies, critics and machines, and the loop that joins them."""

@@ -1,0 +1,1 @@
+"""What a task means: its specification, its predicates and their evaluation."""

@@ -1,0 +1,127 @@
+"""The view of a simulated scene that predicates are evaluated on.
+
+The simulator builds one ``World`` per compiled scene; everything here reads MuJoCo state and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+Symmetry = Literal["none", "axial", "cube", "box", "square_prism", "sphere"]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A horizontal support face in the body frame: a rectangle, or a disc when ``round``.
+
+    Attributes:
+        center: centre of the face [m].
+        half: half extents along body x and y [m]; the radius twice for a disc.
+    """
+
+    center: tuple[float, float, float]
+    half: tuple[float, float]
+    round: bool = False
+
+
+@dataclass(frozen=True)
+class Interior:
+    """A hollow in the body frame: a box, or an upright cylinder when ``round`` (half[0] = half[1] = radius)."""
+
+    center: tuple[float, float, float]
+    half: tuple[float, float, float]
+    round: bool = False
+
+
+@dataclass(frozen=True)
+class EntityBinding:
+    """Where an entity of the spec lives in the compiled model.
+
+    Attributes:
+        body: MuJoCo body id.
+        geoms: ids of its collision geoms; empty for a zone, which is only painted on the table.
+        dof: first velocity index of its free joint; -1 when it is fixed to the table.
+        up: the axis that points up when it stands [body frame].
+        half: half extents of its bounding box about the body origin [m].
+    """
+
+    id: str
+    card: str
+    color: str
+    role: str
+    body: int
+    geoms: tuple[int, ...]
+    dof: int
+    symmetry: Symmetry
+    half: tuple[float, float, float]
+    up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    surface: Surface | None = None
+    interior: Interior | None = None
+
+
+@dataclass(frozen=True)
+class RobotBinding:
+    """Robot parts that predicates speak about.
+
+    Attributes:
+        geoms: ids of all collision geoms of the robot, pads included.
+        pads: geom ids of the left and of the right finger pad.
+        ee_site: id of the tool-centre site between the pads; its z axis is the approach direction.
+    """
+
+    geoms: frozenset[int]
+    pads: tuple[tuple[int, ...], tuple[int, ...]]
+    ee_site: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Poses at reset: entity id -> position [m] and rotation matrix, world frame."""
+
+    pos: Mapping[str, Float[np.ndarray, "3"]]
+    rot: Mapping[str, Float[np.ndarray, "3 3"]]
+    bottom: Mapping[str, float]
+
+
+@dataclass
+class World:
+    """A compiled scene with its live state. ``initial`` is what ``moved`` and ``lifted`` compare with."""
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    entities: Mapping[str, EntityBinding]
+    robot: RobotBinding
+    table_geoms: frozenset[int]
+    initial: Snapshot | None = None
+    geom_owner: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        self.geom_owner = np.full(self.model.ngeom, -1, dtype=np.int32)
+        for index, binding in enumerate(self.entities.values()):
+            self.geom_owner[list(binding.geoms)] = index
+
+    def pos(self, entity: str) -> Float[np.ndarray, "3"]:
+        """Position of the entity's body origin [m, world]; a view that changes with the state."""
+        return self.data.xpos[self.entities[entity].body]
+
+    def rot(self, entity: str) -> Float[np.ndarray, "3 3"]:
+        """Rotation matrix of the entity's body, world frame; a view that changes with the state."""
+        return self.data.xmat[self.entities[entity].body].reshape(3, 3)
+
+    def com(self, entity: str) -> Float[np.ndarray, "3"]:
+        """Centre of mass [m, world]."""
+        return self.data.xipos[self.entities[entity].body]
+
+    def velocity(self, entity: str) -> tuple[float, float]:
+        """Linear [m/s] and angular [rad/s] speed; zero for an entity that is fixed to the table."""
+        dof = self.entities[entity].dof
+        if dof < 0:
+            return 0.0, 0.0
+        qvel = self.data.qvel[dof : dof + 6]
+        return float(np.sqrt(qvel[:3] @ qvel[:3])), float(np.sqrt(qvel[3:] @ qvel[3:]))
