@@ -1,0 +1,205 @@
+"""Robot and asset cards: a robot or an object is one YAML file in ``data/``, checked when it is read."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from robostack.errors import SpecError, UnknownName
+from robostack.paths import find_cards
+from robostack.task.profile import RobotProfile
+from robostack.task.spec import Frozen
+from robostack.task.world import Symmetry
+
+Vec3 = tuple[float, float, float]
+
+
+class Source(Frozen):
+    """Where the robot's description lies: ``file`` relative to the root's directory of robots."""
+
+    root: Literal["example-robot-data", "menagerie", "card"] = "example-robot-data"
+    file: str
+
+
+class ArmCard(Frozen):
+    """The arm's joints from base to wrist, all revolute.
+
+    Attributes:
+        home: joint positions of the rest pose [rad].
+        kp, kd: gains of the position servo [N m/rad, N m s/rad].
+        force: torque limit [N m].
+        velocity: speed limit that the controller respects [rad/s].
+        range: replaces the description's joint ranges [rad] where given.
+    """
+
+    joints: tuple[str, ...]
+    home: tuple[float, ...]
+    kp: tuple[float, ...]
+    kd: tuple[float, ...]
+    force: tuple[float, ...]
+    velocity: tuple[float, ...]
+    range: tuple[tuple[float, float], ...] | None = None
+    armature: float = 0.1
+    damping: float = 1.0
+
+    @model_validator(mode="after")
+    def _same_length(self) -> ArmCard:
+        for name in ("home", "kp", "kd", "force", "velocity", "range"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.joints):
+                raise ValueError(f"arm.{name} has {len(values)} values for {len(self.joints)} joints")
+        return self
+
+
+class Pad(Frozen):
+    """A box that touches objects: centre and half extents in the frame of ``body`` [m], Euler xyz [rad]."""
+
+    body: str
+    side: Literal["left", "right"]
+    pos: Vec3
+    half: Vec3
+    euler: Vec3 = (0.0, 0.0, 0.0)
+
+
+class ParallelGripper(Frozen):
+    """A two-finger gripper that robostack builds itself and bolts to ``body`` (z of the body points outwards).
+
+    Attributes:
+        stroke: travel of each finger [m].
+        palm: half extents of the palm [m].
+        finger: half extents of each finger [m].
+    """
+
+    body: str
+    stroke: float = 0.0425
+    palm: Vec3 = (0.03, 0.06, 0.045)
+    finger: Vec3 = (0.011, 0.006, 0.03)
+
+
+class GripperCard(Frozen):
+    """How the gripper closes. Joint values at fully open and closed; the first joint is driven, others mimic it.
+
+    Attributes:
+        max_opening: the widest object between the pads [m].
+        hidden: bodies whose own collision shapes are replaced by the pads.
+    """
+
+    joints: tuple[str, ...]
+    open: float
+    closed: float
+    kp: float
+    kd: float
+    force: float
+    armature: float = 0.1
+    damping: float = 10.0
+    max_opening: float
+    pads: tuple[Pad, ...] = ()
+    hidden: tuple[str, ...] = ()
+    attach: ParallelGripper | None = None
+
+
+class Tcp(Frozen):
+    """Tool-centre frame on ``body``: z is the approach direction, y the direction in which the fingers close."""
+
+    body: str
+    pos: Vec3 = (0.0, 0.0, 0.0)
+    euler: Vec3 = (0.0, 0.0, 0.0)
+
+
+class RobotCard(Frozen):
+    """Everything that makes an arm usable: its description, servo, gripper, tool frame and workspace.
+
+    Attributes:
+        workspace: (x_min, y_min, x_max, y_max) on the table where the tool reaches straight down [m].
+        lift: height of the tool in free transport [m].
+        object_scale: factor on the default object sizes.
+        rotation_weight: weight of 1 rad against 1 m in inverse kinematics; small for arms with 5 joints.
+        base_height: height of the base frame above the table [m].
+        colors: regular expression on body names -> RGBA; the first match paints.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    description: str
+    licence: str
+    source: Source
+    arm: ArmCard
+    gripper: GripperCard
+    tcp: Tcp
+    workspace: tuple[float, float, float, float]
+    lift: float
+    object_scale: float = 1.0
+    rotation_weight: float = 0.3
+    base_height: float = 0.0
+    colors: dict[str, tuple[float, float, float, float]] = Field(default_factory=dict)
+    path: str = ""
+
+    @property
+    def profile(self) -> RobotProfile:
+        """What a task generator needs to know of the robot."""
+        return RobotProfile(
+            name=self.name,
+            workspace=self.workspace,
+            object_scale=self.object_scale,
+            gripper_max_opening_m=self.gripper.max_opening,
+        )
+
+
+class AssetCard(Frozen):
+    """An object class.
+
+    Attributes:
+        shape: geometry builder in ``robostack.sim.objects``.
+        size: default size, in the order that the shape defines [m].
+        mass: default mass at default size [kg]; scales with the volume.
+        friction: sliding, torsional [m], rolling [m].
+        grasp_axis: ``none``, ``faces`` (four yaws of a square), ``axial`` (any yaw) or ``rim`` (over the edge).
+    """
+
+    name: str
+    nouns: tuple[str, ...]
+    licence: str
+    shape: Literal["box", "cylinder", "sphere", "bowl", "plate", "tray", "zone"]
+    size: tuple[float, ...]
+    mass: float = Field(ge=0.0)
+    friction: Vec3 = (0.8, 0.01, 0.0005)
+    symmetry: Symmetry
+    grasp_axis: Literal["none", "faces", "axial", "rim"]
+
+
+Card = TypeVar("Card", bound=BaseModel)
+
+
+def _load(group: str, kind: str, name: str, cls: type[Card], extra: dict[str, Any]) -> Card:
+    cards = find_cards(group)
+    if name not in cards:
+        raise UnknownName(kind, name, cards, f"A new one is one YAML file in data/{group}/ or $ROBOSTACK_DATA/{group}/.")
+    try:
+        return cls.model_validate({**yaml.safe_load(cards[name].read_text()), **extra})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(str(part) for part in first["loc"])
+        raise SpecError(f"{cards[name]} is not a valid {kind} card: {where}: {first['msg']}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{cards[name]} is not YAML: {' '.join(str(error).split())}") from error
+
+
+@functools.cache
+def load_robot(name: str) -> RobotCard:
+    """The robot card of that name; raises UnknownName listing the others."""
+    path = find_cards("robots").get(name, Path())
+    return _load("robots", "robot", name, RobotCard, {"path": str(path)})
+
+
+@functools.cache
+def load_asset(name: str) -> AssetCard:
+    """The asset card of that name; raises UnknownName listing the others."""
+    return _load("assets", "object", name, AssetCard, {})
+
+
+def robots() -> tuple[str, ...]:
+    """Names of all robot cards."""
+    return tuple(sorted(find_cards("robots")))
