@@ -118,6 +118,7 @@ class RobotCard(Frozen):
         lift: height of the tool in free transport [m].
         object_scale: factor on the default object sizes.
         rotation_weight: weight of 1 rad against 1 m in inverse kinematics; small for arms with 5 joints.
+        tilt_tolerance: how far the tool may deviate from a planned orientation [rad]; wide for arms with 5 joints.
         base_height: height of the base frame above the table [m].
         colors: regular expression on body names -> RGBA; the first match paints.
     """
@@ -133,6 +134,7 @@ class RobotCard(Frozen):
     lift: float
     object_scale: float = 1.0
     rotation_weight: float = 0.3
+    tilt_tolerance: float = 0.06
     base_height: float = 0.0
     colors: dict[str, tuple[float, float, float, float]] = Field(default_factory=dict)
     path: str = ""

@@ -60,15 +60,15 @@ SHAPES: Registry[Builder] = Registry("shape")
 _ARITY = {"box": 3, "cylinder": 2, "sphere": 1, "bowl": 2, "plate": 1, "tray": 3, "zone": 2}
 
 
-def build_object(body, card: AssetCard, size: tuple[float, ...] | None, color: str) -> Shape:
-    """Add the card's geoms to a body of a spec; mass scales with volume. Raises SpecError for a bad size."""
+def build_object(spec: mujoco.MjSpec, body, card: AssetCard, size: tuple[float, ...] | None, color: str) -> Shape:
+    """Add the card's geoms to a body of ``spec``; mass scales with volume. Raises SpecError for a bad size."""
     size = size or card.size
     if len(size) != _ARITY[card.shape] or min(size) <= 0:
         raise SpecError(f"{card.name}: size {size} must be {_ARITY[card.shape]} positive lengths")
     if color not in COLORS:
         raise SpecError(f"{card.name}: unknown color '{color}'; known: {', '.join(sorted(COLORS))}")
     mass = card.mass * float(np.prod(size) / np.prod(card.size)) ** (3 / len(size))
-    return SHAPES[card.shape](body, size, COLORS[color], mass, card.friction)
+    return SHAPES[card.shape](spec, body, size, COLORS[color], mass, card.friction)
 
 
 def _geom(body, kind: mujoco.mjtGeom, size, friction, **extra):
@@ -84,11 +84,8 @@ def _geom(body, kind: mujoco.mjtGeom, size, friction, **extra):
     )
 
 
-def _visual_lathe(body, profile: np.ndarray, rgba, segments: int = 40) -> None:
+def _visual_lathe(spec, body, profile: np.ndarray, rgba, segments: int = 40) -> None:
     """Surface of revolution of (radius, z) points, for the eye only."""
-    spec = body
-    while not isinstance(spec, mujoco.MjSpec):
-        spec = spec.parent if not hasattr(spec, "spec") else spec.spec
     angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     verts = np.concatenate([np.c_[r * ring, np.full(segments, z)] for r, z in profile])
@@ -109,21 +106,21 @@ def _visual_lathe(body, profile: np.ndarray, rgba, segments: int = 40) -> None:
     )
 
 
-def _box(body, size, rgba, mass, friction) -> Shape:
+def _box(spec, body, size, rgba, mass, friction) -> Shape:
     half = tuple(0.5 * s for s in size)
     _geom(body, mujoco.mjtGeom.mjGEOM_BOX, half, friction, rgba=rgba, mass=mass)
     top = Surface(center=(0.0, 0.0, half[2]), half=half[:2])
     return Shape(half, half[2], half[:2], round=False, surface=top)
 
 
-def _cylinder(body, size, rgba, mass, friction) -> Shape:
+def _cylinder(spec, body, size, rgba, mass, friction) -> Shape:
     radius, half_z = size[0], 0.5 * size[1]
     _geom(body, mujoco.mjtGeom.mjGEOM_CYLINDER, (radius, half_z, 0), friction, rgba=rgba, mass=mass)
     top = Surface(center=(0.0, 0.0, half_z), half=(radius, radius), round=True)
     return Shape((radius, radius, half_z), half_z, (radius, radius), round=True, surface=top)
 
 
-def _sphere(body, size, rgba, mass, friction) -> Shape:
+def _sphere(spec, body, size, rgba, mass, friction) -> Shape:
     radius = size[0]
     geom = _geom(body, mujoco.mjtGeom.mjGEOM_SPHERE, (radius, 0, 0), friction, rgba=rgba, mass=mass)
     geom.condim = 6
@@ -155,7 +152,7 @@ def _ring(body, radii: tuple[float, float], heights: tuple[float, float], fricti
         )
 
 
-def _bowl(body, size, rgba, mass, friction) -> Shape:
+def _bowl(spec, body, size, rgba, mass, friction) -> Shape:
     radius, height = size
     base, floor = 0.62 * radius, 0.006
     _geom(
@@ -174,7 +171,7 @@ def _bowl(body, size, rgba, mass, friction) -> Shape:
     inner = wall[::-1] - np.array([[2 * _WALL, 0.0]])
     inner[-1] = [base - 2 * _WALL, floor]
     profile = np.vstack([[[1e-4, 0.0]], wall, [[radius - _WALL, height + 0.001]], inner, [[1e-4, floor]]])
-    _visual_lathe(body, profile, rgba)
+    _visual_lathe(spec, body, profile, rgba)
     hollow = Interior(
         center=(0.0, 0.0, 0.5 * (floor + height)), half=(0.86 * radius, 0.86 * radius, 0.5 * (height - floor)), round=True
     )
@@ -182,7 +179,7 @@ def _bowl(body, size, rgba, mass, friction) -> Shape:
     return Shape((radius, radius, height), 0.0, (radius, radius), round=True, surface=top, interior=hollow)
 
 
-def _plate(body, size, rgba, mass, friction) -> Shape:
+def _plate(spec, body, size, rgba, mass, friction) -> Shape:
     radius, floor, height = size[0], 0.008, 0.016
     base = 0.78 * radius
     _geom(
@@ -198,12 +195,12 @@ def _plate(body, size, rgba, mass, friction) -> Shape:
     profile = np.array(
         [[1e-4, 0], [base, 0], [radius, height], [radius - 0.003, height + 0.001], [base - 0.002, floor], [1e-4, floor]]
     )
-    _visual_lathe(body, profile, rgba)
+    _visual_lathe(spec, body, profile, rgba)
     top = Surface(center=(0.0, 0.0, floor), half=(base, base), round=True)
     return Shape((radius, radius, height), 0.0, (radius, radius), round=True, surface=top)
 
 
-def _tray(body, size, rgba, mass, friction) -> Shape:
+def _tray(spec, body, size, rgba, mass, friction) -> Shape:
     hx, hy, height = 0.5 * size[0], 0.5 * size[1], size[2]
     floor = 0.006
     parts = [((hx, hy, 0.5 * floor), (0.0, 0.0, 0.5 * floor))]
@@ -218,8 +215,8 @@ def _tray(body, size, rgba, mass, friction) -> Shape:
     return Shape((hx, hy, height), 0.0, (hx, hy), round=False, surface=top, interior=hollow)
 
 
-def _zone(body, size, rgba, mass, friction) -> Shape:
-    del mass, friction  # Unused: paint has neither.
+def _zone(spec, body, size, rgba, mass, friction) -> Shape:
+    del spec, mass, friction  # Unused: paint has neither.
     hx, hy = 0.5 * size[0], 0.5 * size[1]
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_BOX,

@@ -1,0 +1,60 @@
+"""What a policy sees of a scene, and how its elements are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robostack.sim.rotation import canonical_rotation, rot6d
+from robostack.sim.scene import Scene
+from robostack.types import Features, Observation
+
+_POSE = ("x", "y", "z", "r1", "r2", "r3", "r4", "r5", "r6")
+
+
+def features(scene: Scene, cameras: Sequence[tuple[str, int, int]] = ()) -> Features:
+    """Names of all elements of state, environment state and action."""
+    spec = scene.spec
+    ee = tuple(f"ee.{part}" for part in _POSE) + ("gripper",)
+    joints = tuple(f"{name}.pos" for name in scene.card.arm.joints) + ("gripper",)
+    body = ee if spec.robot.control_mode == "ee_pose" else joints
+    return Features(
+        state=body,
+        environment_state=tuple(f"{entity.id}.{part}" for entity in spec.entities for part in _POSE),
+        action=body,
+        cameras=tuple(cameras),
+        control_mode=spec.robot.control_mode,
+        rate_hz=spec.robot.control_hz,
+        robot=spec.robot.name,
+    )
+
+
+def observe(scene: Scene) -> Observation:
+    """The state observation now; camera images are added by whoever owns a renderer."""
+    return Observation(
+        t_s=float(scene.data.time),
+        state=proprioception(scene),
+        environment_state=environment_state(scene),
+        language=scene.spec.instruction.text,
+    )
+
+
+def proprioception(scene: Scene) -> np.ndarray:
+    """Measured counterpart of an action: tool pose or joints, then the gripper opening."""
+    if scene.spec.robot.control_mode == "ee_pose":
+        pos, rot = scene.tcp()
+        body = np.concatenate([pos, rot6d(rot)])
+    else:
+        body = scene.arm_q()
+    return np.append(body, scene.gripper_opening()).astype(np.float32)
+
+
+def environment_state(scene: Scene) -> np.ndarray:
+    """Per entity: position [m, world] and rot6d of its orientation modulo symmetry."""
+    world = scene.world
+    out = np.empty(9 * len(world.entities), dtype=np.float32)
+    for i, (name, binding) in enumerate(world.entities.items()):
+        out[9 * i : 9 * i + 3] = world.pos(name)
+        out[9 * i + 3 : 9 * i + 9] = rot6d(canonical_rotation(world.rot(name), binding.symmetry))
+    return out

@@ -1,0 +1,59 @@
+"""Off-screen rendering. Software EGL is the usual case, so quality is a setting and the default is fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Literal
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from robostack.errors import MissingExtra
+
+Quality = Literal["fast", "high"]
+
+
+class SceneRenderer:
+    """Renders one model at one size.
+
+    ``fast``: no multisampling, a small shadow map: 96x96 in under 3 ms in software. ``high``: smooth edges and shadows.
+    """
+
+    def __init__(self, model: mujoco.MjModel, height: int, width: int, quality: Quality = "fast"):
+        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        model.vis.quality.offsamples = 8 if quality == "high" else 0
+        model.vis.quality.shadowsize = 4096 if quality == "high" else 1024
+        try:
+            self._renderer = mujoco.Renderer(model, height, width)
+        except Exception as error:
+            raise MissingExtra(f"OpenGL (EGL: {' '.join(str(error).split())[:80]})", "sim") from error
+        self._model = model
+        self._scratch: mujoco.MjData | None = None
+
+    def frame(self, data: mujoco.MjData, camera: str) -> UInt8[np.ndarray, "H W 3"]:
+        """One RGB frame of the current state."""
+        self._renderer.update_scene(data, camera)
+        return self._renderer.render()
+
+    def frames(self, qpos: Iterable[Float[np.ndarray, " Nq"]], camera: str, mocap=None) -> list[np.ndarray]:
+        """Frames of stored positions; ``mocap`` is (positions, quaternions) of painted zones, constant in time."""
+        if self._scratch is None:
+            self._scratch = mujoco.MjData(self._model)
+        data = self._scratch
+        if mocap is not None:
+            data.mocap_pos[:], data.mocap_quat[:] = mocap
+        out = []
+        for row in qpos:
+            data.qpos[:] = row
+            mujoco.mj_kinematics(self._model, data)
+            mujoco.mj_camlight(self._model, data)
+            out.append(self.frame(data, camera))
+        return out
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._renderer.close()

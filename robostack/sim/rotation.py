@@ -1,0 +1,83 @@
+"""Rotations as networks like them: the 6-D form, and orientations modulo an object's symmetry."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+from jaxtyping import Float
+
+from robostack.errors import InvalidAction
+from robostack.task.world import Symmetry
+
+
+def rot6d(rot: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
+    """First two columns of a rotation matrix, one after the other (Zhou et al. 2019)."""
+    return rot[:, :2].T.ravel()
+
+
+def rot_from_6d(values: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
+    """Gram-Schmidt inverse of ``rot6d``; raises InvalidAction when the two columns are parallel or zero."""
+    a, b = values[:3], values[3:]
+    norm = float(np.sqrt(a @ a))
+    if norm < 1e-6:
+        raise InvalidAction("action: rot6d's first column is zero; send the first two columns of a rotation matrix")
+    x = a / norm
+    y = b - (x @ b) * x
+    norm = float(np.sqrt(y @ y))
+    if norm < 1e-6:
+        raise InvalidAction("action: rot6d's columns are parallel; send the first two columns of a rotation matrix")
+    y = y / norm
+    z = np.array([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]])
+    return np.stack([x, y, z], axis=1)
+
+
+def yaw_rotation(yaw: float) -> Float[np.ndarray, "3 3"]:
+    """Rotation about z by ``yaw`` [rad]."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def canonical_rotation(rot: Float[np.ndarray, "3 3"], symmetry: Symmetry) -> Float[np.ndarray, "3 3"]:
+    """Of all orientations that look the same, the one nearest to the identity.
+
+    A camera cannot tell a cube's faces apart, nor can this observation: ``cube`` has 24 equivalents, ``square_prism``
+    (upright square) 8, ``box`` 4, ``axial`` a continuum about its z axis, ``sphere`` all rotations.
+    """
+    if symmetry == "none":
+        return rot
+    if symmetry == "sphere":
+        return np.eye(3)
+    if symmetry == "axial":
+        return _tilt_only(rot[:, 2])
+    group = _group(symmetry)
+    best = int(np.argmax(group.transpose(0, 2, 1).reshape(len(group), 9) @ rot.ravel()))
+    return rot @ group[best]
+
+
+def _tilt_only(axis: np.ndarray) -> np.ndarray:
+    """The smallest rotation that takes z to ``axis``."""
+    x, y, z = axis
+    if z < -0.999999:
+        return np.diag([1.0, -1.0, -1.0])
+    k = 1.0 / (1.0 + z)
+    return np.array([[1 - k * x * x, -k * x * y, x], [-k * x * y, 1 - k * y * y, y], [-x, -y, z]])
+
+
+@functools.cache
+def _group(symmetry: str) -> np.ndarray:
+    """Proper rotations that map the shape onto itself, (n, 3, 3)."""
+    signed = []
+    for perm in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            matrix = np.zeros((3, 3))
+            matrix[range(3), perm] = signs
+            if np.linalg.det(matrix) > 0:
+                signed.append(matrix)
+    cube = np.array(signed)
+    if symmetry == "cube":
+        return cube
+    if symmetry == "square_prism":
+        return cube[np.abs(cube[:, 2, 2]) == 1]
+    return cube[np.all(np.abs(np.diagonal(cube, axis1=1, axis2=2)) == 1, axis=1)]  # box

@@ -1,0 +1,1 @@
+"""Scripted experts. They read the simulator's state, and act through the actuators only."""
