@@ -85,6 +85,7 @@ class GripperCard(Frozen):
 
     Attributes:
         max_opening: the widest object between the pads [m].
+        release_s: how slowly it should open to let go without dragging the object [s].
         hidden: bodies whose own collision shapes are replaced by the pads.
     """
 
@@ -97,6 +98,7 @@ class GripperCard(Frozen):
     armature: float = 0.1
     damping: float = 10.0
     max_opening: float
+    release_s: float = 0.25
     pads: tuple[Pad, ...] = ()
     hidden: tuple[str, ...] = ()
     attach: ParallelGripper | None = None

@@ -16,7 +16,7 @@ from robostack.task.atoms import ATOMS
 from robostack.task.geometry import bottom
 from simgen.experts.motion import Held, PlanFailure, Planner, Pose
 
-_GRIP_S, _RELEASE_S = 0.35, 0.5
+_GRIP_S = 0.35
 _CLEARANCE = 0.012  # between a carried object and what it passes over, at object scale 1 [m]
 _ARRIVED = 0.002  # tracking error at which the gripper may act, at object scale 1 [m]
 _MIN_GRIP = 0.008  # height over which the pads must face the object [m]
@@ -152,7 +152,7 @@ class Skills:
             self.settle()
             self.grip(0.0, _GRIP_S)
             if not self._grasped(obj):
-                self.grip(1.0, _RELEASE_S)
+                self.grip(1.0, self.scene.card.gripper.release_s)
                 self._go([self.pose.lifted(above.pos[2])], touching=[obj])
                 result = Result(Code.GRASP_MISS, f"fingers closed beside '{obj}'")
                 continue
@@ -236,7 +236,7 @@ class Skills:
 
     def _release(self, obj: str) -> Result:
         held, self.held = self.held, None
-        self.grip(self._release_opening(obj), _RELEASE_S)
+        self.grip(self._release_opening(obj), self.scene.card.gripper.release_s)
         if held is not None:
             self._center_on(obj, held)
         up = self.pose.lifted(max(self._transit_height(carried=None), self.pose.pos[2] + 0.03 * self.scale))
