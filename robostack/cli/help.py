@@ -10,21 +10,24 @@ from robostack.paths import config_dir
 def main_help() -> str:
     """The text of ``robostack --help``."""
     verbs = "\n".join(f"  {verb.name:<8} {verb.summary}" for verb in VERBS.values())
-    return f"""robostack: a sentence becomes a verified simulation task, demonstrations, a trained policy and an evaluation.
+    return f"""robostack: from a sentence to a verified task, demonstrations, a trained policy and its evaluation.
 
 Usage: robostack <verb> [arguments] [key=value ...]
 
 {verbs}
 
 Quick start
-  robostack doctor                                     is this machine ready?
-  robostack run "{SENTENCE}"        the whole loop; ends with the path of report.html
-  robostack run "{SENTENCE}" demos.n=20 policy.steps=300 eval.n=10     the same as a quick rehearsal
+  Is this machine ready?
+    robostack doctor
+  The whole loop; its last line is the path of report.html:
+    robostack run "{SENTENCE}"
+  The same as a quick rehearsal:
+    robostack run "{SENTENCE}" demos.n=20 policy.steps=300 eval.n=10
 
 Overrides
   key=value changes a setting: policy.lr=1e-4, policy.network.down_dims=[64,128], robot=ur5e.
   group=option swaps a whole block: sampler=ddpm100, logger=tensorboard.
-  robostack <verb> --help lists what a verb understands.
+  robostack <verb> --help  lists what a verb understands.
 
 Outputs
   Every verb but doctor writes outputs/<verb>/<date>_<time>/ (or out=<folder>) with config.yaml and metrics.json.

@@ -20,10 +20,11 @@ def execute(args: Sequence[str]) -> int:
     """Run all stages; each goes on where an interrupted command left it."""
     settings = load_settings("run", args)
     console = make_console(settings, STAGES)
-    plan = stages.plan_training(settings)
     with console.stage("task") as stage:
         spec = stages.propose_task(settings)
         stage.result = f"{spec.name} on {spec.robot.name}"
+    plan = stages.plan_training(settings)
+    stages.build_sampler(settings)  # So that a wrong value is refused now, not after the training.
     with open_workspace("run", settings, note=console.note) as paths:
         stages.save_task(spec, paths)
         _run_stages(settings, spec, plan, paths, console)

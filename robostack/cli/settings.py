@@ -148,7 +148,7 @@ def _check_keys(request: Request, parsed: Sequence[Override], base: Mapping[str,
 
 
 def unknown_key_message(verb: str, key: str, known: Sequence[str]) -> str:
-    """``unknown config key 'polcy.steps': did you mean 'policy.steps'? ...``"""
+    """For example ``unknown config key 'polcy.steps': did you mean 'policy.steps'?`` and where to look."""
     last = key.rpartition(".")[2]
     same_end = [name for name in known if name.rpartition(".")[2] == last]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or same_end[:1]

@@ -213,9 +213,7 @@ def find_checkpoint(given: str) -> Path:
         if (policy_dir / TRAIN_RECORD).is_file():
             return read_training(policy_dir).checkpoint
     if (folder / "config.yaml").is_file() and (folder / "policy").exists():
-        raise CheckpointError(
-            f"the training in {folder} is unfinished: resume it with  robostack train out={folder} ..."
-        )
+        raise CheckpointError(f"the training in {folder} is unfinished: resume it with  out={folder}")
     return folder
 
 
@@ -225,7 +223,7 @@ def find_checkpoint(given: str) -> Path:
 def evaluate_policy(
     settings: Settings, spec: TaskSpec, checkpoint: Path, paths: RunPaths, console: Console, *, n: int, workers: int
 ) -> Any:
-    """Seeded rollouts into ``eval/``; returns the kernel's EvalReport. The workers locate ``load_policy`` themselves."""
+    """Seeded rollouts into ``eval/``; returns the kernel's EvalReport. Workers locate ``load_policy`` themselves."""
     return target(settings, "evaluate")(
         spec,
         checkpoint,

@@ -161,8 +161,9 @@ def _saved_settings(root: Path) -> dict[str, Any] | None:
 
 
 def _newest(parent: Path) -> Path | None:
-    folders = [path for path in parent.glob("*") if path.is_dir()]
-    return max(folders, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+    # By the age of config.yaml, which is written once: a folder's own time changes with every file in it.
+    folders = [path.parent for path in parent.glob("*/config.yaml")]
+    return max(folders, key=lambda path: RunPaths(path).config.stat().st_mtime_ns, default=None)
 
 
 def _new_folder(parent: Path) -> Path:
