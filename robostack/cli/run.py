@@ -23,8 +23,7 @@ def execute(args: Sequence[str]) -> int:
     with console.stage("task") as stage:
         spec = stages.propose_task(settings)
         stage.result = f"{spec.name} on {spec.robot.name}"
-    plan = stages.plan_training(settings)
-    stages.build_sampler(settings)  # So that a wrong value is refused now, not after the training.
+    plan = stages.plan_training(settings, console)
     with open_workspace("run", settings, note=console.note) as paths:
         stages.save_task(spec, paths)
         _run_stages(settings, spec, plan, paths, console)
@@ -44,7 +43,7 @@ def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: Ru
         dataset = stages.export_dataset(settings, spec, demos.store_dir, paths, console)
         stage.result = str(dataset)
     with console.stage("train") as stage:
-        trained = stages.train_policy(settings, plan, dataset, paths, console)
+        trained = stages.train_policy(settings, plan, dataset, paths)
         stage.result = train_line(trained)
     with console.stage("evaluate") as stage:
         workers = stages.resolve_workers(eval_settings["workers"])
@@ -58,7 +57,7 @@ def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: Ru
     figures = {
         "scene": scene,
         "demos": stages.summary(demos),
-        "train": training_figures(trained),
+        "train": stages.training_figures(trained),
         "evaluate": stages.summary(evaluation),
     }
     write_metrics(paths, "run", seconds=console.seconds, stages=figures, task_id=spec.id, sentence=settings["sentence"])
@@ -69,7 +68,7 @@ def _write_report(
     settings: Settings,
     spec: TaskSpec,
     demos: Any,
-    trained: stages.Trained,
+    trained: Any,
     evaluation: Any,
     paths: RunPaths,
     console: Console,
@@ -90,16 +89,10 @@ def demos_line(demos: Any) -> str:
     return f"{demos.n}/{demos.n} verified, expert {demos.expert_success_rate:.0%} of {demos.attempts} seeds"
 
 
-def train_line(trained: stages.Trained) -> str:
-    """``loss 0.012, 41 steps/s``."""
-    last = stages.loss_summary(trained.losses)["last_loss"]
-    return f"loss {'unknown' if last is None else f'{last:.4f}'}, {trained.steps_per_s:.0f} steps/s"
-
-
-def training_figures(trained: stages.Trained) -> dict[str, float | None]:
-    """What ``metrics.json`` holds about training."""
-    figures = {"wall_s": trained.wall_s, "steps_per_s": trained.steps_per_s}
-    return {**figures, **stages.loss_summary(trained.losses)}
+def train_line(trained: Any) -> str:
+    """``loss 0.0123, 41 steps/s``."""
+    loss = stages.training_figures(trained).get("loss_train")
+    return f"loss {'unknown' if loss is None else f'{loss:.4f}'}, {trained.steps_per_s:.0f} steps/s"
 
 
 def evaluation_line(evaluation: Any) -> str:

@@ -6,10 +6,9 @@ Every stage may be repeated: it finds what an earlier, interrupted command left 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,39 +16,10 @@ from typing import Any
 
 from robostack.cli.console import Console
 from robostack.cli.settings import Settings
-from robostack.cli.targets import build_cfg, cfg_fields, locate, target
-from robostack.cli.workspace import RunPaths, write_atomically, write_json
-from robostack.errors import CheckpointError, ConfigError, DataError, DeviceUnavailable
+from robostack.cli.targets import build_cfg, cfg_fields, target
+from robostack.cli.workspace import RunPaths, write_atomically
+from robostack.errors import CheckpointError, ConfigError, DataError
 from robostack.task.spec import TaskSpec
-
-TRAIN_RECORD = "train.json"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training left behind, as recorded in ``policy/train.json``.
-
-    Attributes:
-        checkpoint: the checkpoint folder.
-        losses: training loss in the order in which the trainer reported it.
-        wall_s: duration [s].
-        steps_per_s: gradient steps per second.
-    """
-
-    checkpoint: Path
-    losses: tuple[float, ...]
-    wall_s: float
-    steps_per_s: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What training will use, built before any work starts so that a wrong value is refused at once."""
-
-    train_cfg: Any
-    policy_name: str
-    policy_cfg: Any
-
 
 # Task.
 
@@ -138,66 +108,44 @@ def load_dataset(settings: Settings, dataset: Path) -> Any:
 # Policy.
 
 
-def plan_training(settings: Settings) -> Plan:
+@dataclass(frozen=True)
+class Plan:
+    """What training will use, built before any work starts so that a wrong value is refused at once."""
+
+    train_cfg: Any
+    policy_name: str
+    policy_cfg: Any
+
+
+def plan_training(settings: Settings, console: Console) -> Plan:
     """Turn ``policy.*`` into the trainer's and the policy's frozen Cfgs, each value going to the one that knows it."""
     values = dict(settings["policy"])
     name = str(values.pop("name"))
+    policy_class = target(settings, "policies")[name].cfg
     train_class = target(settings, "train_cfg")
-    shared = {"seed": settings["seed"], "device": resolve_device(settings["device"])}
+    target(settings, "resolve_device")(settings["device"])
+    shared = {
+        "seed": settings["seed"],
+        "device": settings["device"],
+        "logger": settings["logger"]["name"],
+        "progress": console.progress,
+    }
     known = cfg_fields(train_class)
     train_values = {key: values.pop(key) for key in list(values) if key in known}
-    train_values.update({key: value for key, value in shared.items() if key in known})
-    train_cfg = build_cfg(train_class, train_values, "policy")
-    return Plan(train_cfg, name, build_cfg(target(settings, "policy_cfg")(name), values, "policy"))
+    train_cfg = build_cfg(train_class, {**train_values, **shared}, "policy")
+    return Plan(train_cfg, name, build_cfg(policy_class, values, "policy"))
 
 
-def train_policy(settings: Settings, plan: Plan, dataset: Path, paths: RunPaths, console: Console) -> Trained:
-    """Train into ``policy/``, unless a finished training lies there already."""
-    record = paths.policy / TRAIN_RECORD
-    if record.is_file():
-        return read_training(paths.policy)
+def train_policy(settings: Settings, plan: Plan, dataset: Path, paths: RunPaths) -> Any:
+    """Train into ``policy/``; returns the trainer's TrainResult, at once when a finished training lies there."""
     arrays = load_dataset(settings, dataset)
-    fit = target(settings, "fit")
-    result = fit(
-        plan.train_cfg, plan.policy_name, plan.policy_cfg, arrays, out_dir=paths.policy, progress=console.progress
-    )
-    losses = tuple(float(loss) for loss in result.losses)
-    if losses and not math.isfinite(losses[-1]):
-        raise ConfigError(f"the training loss became {losses[-1]}: lower policy.lr and pass fresh=true")
-    trained = Trained(Path(result.checkpoint), losses, float(result.wall_s), float(result.steps_per_s))
-    write_json(
-        record,
-        {
-            "checkpoint": str(trained.checkpoint.resolve().relative_to(paths.policy.resolve())),
-            "losses": [loss if math.isfinite(loss) else None for loss in losses],
-            "wall_s": trained.wall_s,
-            "steps_per_s": trained.steps_per_s,
-        },
-    )
-    _log_training(settings, trained, paths)
-    return trained
+    return target(settings, "fit")(plan.train_cfg, plan.policy_name, plan.policy_cfg, arrays, paths.policy)
 
 
-def _log_training(settings: Settings, trained: Trained, paths: RunPaths) -> None:
-    block = dict(settings["logger"])
-    logger = locate(block.pop("_target_"), "logger._target_")
-    logger(trained.losses, config=settings, out_dir=paths.root, **block)
-
-
-def read_training(policy_dir: Path) -> Trained:
-    """The record of a finished training.
-
-    Raises:
-        CheckpointError: when it is damaged.
-    """
-    record = policy_dir / TRAIN_RECORD
-    try:
-        values = json.loads(record.read_text(encoding="utf-8"))
-        losses = tuple(math.nan if loss is None else float(loss) for loss in values["losses"])
-        wall_s, steps_per_s = float(values["wall_s"]), float(values["steps_per_s"])
-        return Trained(policy_dir / values["checkpoint"], losses, wall_s, steps_per_s)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{record} is damaged ({error}): delete it and train again") from error
+def training_figures(result: Any) -> dict[str, Any]:
+    """What ``metrics.json`` holds about training: speed, and the last losses."""
+    last = summary(result.losses[-1]) if result.losses else {}
+    return {"wall_s": result.wall_s, "steps_per_s": result.steps_per_s, **{f"loss_{k}": v for k, v in last.items()}}
 
 
 def find_checkpoint(given: str) -> Path:
@@ -207,13 +155,13 @@ def find_checkpoint(given: str) -> Path:
         CheckpointError: when there is none.
     """
     folder = Path(given)
+    for candidate in (folder / "policy" / "checkpoint", folder / "checkpoint"):
+        if candidate.is_dir():
+            return candidate
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint at {folder}: pass checkpoint=<the folder that  robostack train  wrote>")
-    for policy_dir in (folder / "policy", folder):
-        if (policy_dir / TRAIN_RECORD).is_file():
-            return read_training(policy_dir).checkpoint
-    if (folder / "config.yaml").is_file() and (folder / "policy").exists():
-        raise CheckpointError(f"the training in {folder} is unfinished: resume it with  out={folder}")
+    if (folder / "config.yaml").is_file() and (folder / "policy").is_dir():
+        raise CheckpointError(f"the training in {folder} is unfinished: repeat its command to resume it")
     return folder
 
 
@@ -231,17 +179,10 @@ def evaluate_policy(
         n=n,
         seed=settings["seed"],
         workers=workers,
-        sampler=build_sampler(settings),
+        sampler=settings["sampler"]["name"],
         out_dir=paths.eval,
         progress=console.progress,
     )
-
-
-def build_sampler(settings: Settings) -> Any:
-    """The sampler record of ``sampler=<option>``."""
-    block = dict(settings["sampler"])
-    sampler_class = locate(block.pop("_target_"), "sampler._target_")
-    return build_cfg(sampler_class, block, "sampler")
 
 
 # Common.
@@ -249,29 +190,7 @@ def build_sampler(settings: Settings) -> Any:
 
 def resolve_workers(workers: int | str) -> int:
     """``auto`` is one worker per core that this process may use."""
-    import os
-
     return len(os.sched_getaffinity(0)) if workers == "auto" else int(workers)
-
-
-def resolve_device(device: str) -> str:
-    """``auto`` is CUDA where present, else the CPU.
-
-    Raises:
-        DeviceUnavailable: when the chosen device is not on this machine.
-    """
-    if device == "cpu":
-        return device
-    torch_cuda = locate("torch.cuda", "device")
-    count = torch_cuda.device_count() if torch_cuda.is_available() else 0
-    if device == "auto":
-        return "cuda" if count else "cpu"
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if match and int(match.group(1) or 0) < count:
-        return device
-    if device == "mps" and locate("torch.backends.mps", "device").is_available():
-        return device
-    raise DeviceUnavailable(f"device={device} is not on this machine ({count} CUDA devices): pass device=auto or cpu")
 
 
 def summary(report: Any) -> dict[str, bool | int | float | str | None]:
@@ -293,9 +212,3 @@ def _scalar(value: Any) -> bool | int | float | str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def loss_summary(losses: Sequence[float]) -> dict[str, float | None]:
-    """First and last loss."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    return {"first_loss": finite[0] if finite else None, "last_loss": finite[-1] if finite else None}

@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ _EXTRAS = {
 }
 
 
-def target(settings: Mapping[str, Any], name: str) -> Callable[..., Any]:
+def target(settings: Mapping[str, Any], name: str) -> Any:
     """The callable behind ``targets.<name>``, with the other values of that block bound as keywords."""
     block = dict(settings["targets"][name])
     function = locate(str(block.pop("_target_")), f"targets.{name}._target_")

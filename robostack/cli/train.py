@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from robostack.cli import stages
 from robostack.cli.console import make_console
 from robostack.cli.metrics import write_metrics
-from robostack.cli.run import train_line, training_figures
+from robostack.cli.run import train_line
 from robostack.cli.settings import load_settings
 from robostack.cli.workspace import open_workspace
 
@@ -20,14 +20,14 @@ def execute(args: Sequence[str]) -> int:
     console = make_console(settings, STAGES)
     dataset = stages.find_dataset(settings["dataset"])
     spec = stages.find_task_near(dataset)
-    plan = stages.plan_training(settings)
+    plan = stages.plan_training(settings, console)
     with open_workspace("train", settings, note=console.note) as paths:
         if spec is not None:
             stages.save_task(spec, paths)
         with console.stage("train") as stage:
-            trained = stages.train_policy(settings, plan, dataset, paths, console)
+            trained = stages.train_policy(settings, plan, dataset, paths)
             stage.result = train_line(trained)
-        figures = {"train": training_figures(trained)}
+        figures = {"train": stages.training_figures(trained)}
         task_id = spec.id if spec is not None else None
         write_metrics(paths, "train", seconds=console.seconds, stages=figures, task_id=task_id)
         console.final(f"checkpoint: {trained.checkpoint.resolve()}")

@@ -22,7 +22,7 @@ from robostack.errors import ConfigError
 
 OUTPUTS = Path("outputs")
 
-PRESENTATION = ("out", "fresh", "quiet", "progress", "workers", "demos.workers", "eval.workers")
+PRESENTATION = ("out", "fresh", "quiet", "progress", "workers", "demos.workers", "eval.workers", "logger.name")
 """Settings that do not change the result: a command may be resumed with other values of these."""
 
 
