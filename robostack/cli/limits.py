@@ -63,7 +63,7 @@ def check_numbers(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> N
             )
 
 
-def _check_number(key: str, number: float, *, may_be_zero: bool) -> None:
+def _check_number(key: str, number: int | float, *, may_be_zero: bool) -> None:
     if not math.isfinite(number):
         raise ConfigError(f"{key}={number} is not a finite number")
     if number < 0 or (number == 0 and not may_be_zero):

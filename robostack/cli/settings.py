@@ -5,7 +5,6 @@ OmegaConf ends here: what leaves ``load_settings`` is a dict of dicts, lists and
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +62,8 @@ def split_arguments(verb: str, args: Sequence[str]) -> Request:
     text: dict[str, str] = {}
     for arg in args:
         key, equals, value = arg.partition("=")
+        if equals and key.startswith("-") and " " not in key:
+            raise ConfigError(f"unknown option '{arg}': settings are written without dashes, {arg.lstrip('-')}")
         if not equals:
             text["sentence"] = _sentence(verb, arg, text)
         elif key in FREE_TEXT:
@@ -93,16 +94,16 @@ def _compose_checked(request: Request) -> Settings:
         groups = [o for o in parsed if is_group(o.key_or_group) and o.key_or_group in plain]
         for override in groups:
             _check_option(override)
-        base = _plain(compose(request.verb, [str(o.input_line) for o in groups]))
+        base = _plain(compose(request.verb, [str(o.input_line) for o in groups]) if groups else plain)
         _check_keys(request, parsed, base)
-        settings = _plain(compose(request.verb, [str(o.input_line) for o in parsed]))
+        settings = _plain(compose(request.verb, [str(o.input_line) for o in parsed])) if parsed else dict(base)
     for key, value in request.text.items():
         settings[key] = value
     before, after = flatten(base), flatten(settings)
     check_types(before, after)
     check_choices(after)
     check_numbers(before, after)
-    _check_complete(request.verb, after)
+    _check_complete(request, after)
     return settings
 
 
@@ -157,9 +158,10 @@ def unknown_key_message(verb: str, key: str, known: Sequence[str]) -> str:
     return f"unknown config key '{key}':{guess} robostack {verb} --help  lists the settings"
 
 
-def _check_complete(verb: str, settings: Mapping[str, Any]) -> None:
+def _check_complete(request: Request, settings: Mapping[str, Any]) -> None:
+    verb = request.verb
     for key, value in settings.items():
-        if value == "???":
+        if value == "???" and key not in request.text:
             raise ConfigError(f"{verb} needs {key}: write  robostack {VERBS[verb].usage}")
     if VERBS[verb].takes_sentence and settings["sentence"] is None:
         raise ConfigError(f"{verb} needs a sentence: write  {VERBS[verb].examples[0]}")
@@ -180,7 +182,7 @@ def _plain(config: Any) -> Settings:
     # Missing values stay "???" here: the free-text settings are filled in afterwards.
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(values, dict), type(values)
-    return copy.deepcopy({str(key): value for key, value in values.items()})
+    return {str(key): value for key, value in values.items()}
 
 
 def _first_line(error: Exception) -> str:
