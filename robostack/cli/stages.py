@@ -16,7 +16,7 @@ from typing import Any
 
 from robostack.cli.console import Console
 from robostack.cli.settings import Settings
-from robostack.cli.targets import build_cfg, cfg_fields, target
+from robostack.cli.targets import build_cfg, cfg_fields, locate, target
 from robostack.cli.workspace import RunPaths, write_atomically
 from robostack.errors import CheckpointError, ConfigError, DataError
 from robostack.task.spec import TaskSpec
@@ -121,7 +121,7 @@ def plan_training(settings: Settings, console: Console) -> Plan:
     """Turn ``policy.*`` into the trainer's and the policy's frozen Cfgs, each value going to the one that knows it."""
     values = dict(settings["policy"])
     name = str(values.pop("name"))
-    policy_class = target(settings, "policies")[name].cfg
+    policy_class = locate(str(values.pop("_target_")), "policy._target_")
     train_class = target(settings, "train_cfg")
     target(settings, "resolve_device")(settings["device"])
     shared = {

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 
 TARGETS = (
-    *("propose", "check_scene", "collect", "open_store", "export", "load_arrays", "train_cfg", "policies"),
+    *("propose", "check_scene", "collect", "open_store", "export", "load_arrays", "train_cfg"),
     *("resolve_device", "fit", "load_policy", "evaluate", "write_report"),
 )
-NAMES = {"train_cfg": "TrainCfg", "policies": "POLICIES"}
+NAMES = {"train_cfg": "TrainCfg"}
+WITH_POLICY = ("run", "train")
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def command(fakes, capsys):
     overrides = [f"targets.{name}._target_=fake_targets.{NAMES.get(name, name)}" for name in TARGETS]
 
     def run(*args):
-        code = main([*args, *overrides])
+        policy = ["policy._target_=fake_targets.PolicyCfg"] if args[0] in WITH_POLICY else []
+        code = main([*args, *overrides, *policy])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

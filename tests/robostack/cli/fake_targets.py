@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 from robostack.errors import DataError, DeviceUnavailable, SceneError, SentenceError, UnknownName
-from robostack.registry import Registry
 from robostack.task.predicate import atom
 from robostack.task.spec import Entity, Instruction, Placement, RobotRef, TaskSpec
 
@@ -122,10 +120,6 @@ class PolicyCfg:
     prediction: str = "epsilon"
     frame: str = "world"
     network: NetworkCfg = field(default_factory=NetworkCfg)
-
-
-POLICIES: Registry = Registry("policy")
-POLICIES.add("diffusion_unet", SimpleNamespace(cfg=PolicyCfg))
 
 
 def resolve_device(name: str) -> str:
