@@ -31,7 +31,7 @@ class UnknownName(RobostackError):
     """A name that is not registered."""
 
     def __init__(self, kind: str, name: str, available: Iterable[str], fix: str = ""):
-        """Build ``unknown robot 'pnada': did you mean 'panda'? Available: panda, so101, ur5e.``"""
+        """Build ``unknown robot 'pnada': did you mean 'panda'? Available: panda, so101, ur5e.``."""
         self.kind, self.name, self.available = kind, name, tuple(sorted(available))
         close = difflib.get_close_matches(name, self.available, n=1, cutoff=0.5)
         guess = f" did you mean '{close[0]}'?" if close else ""

@@ -77,7 +77,7 @@ def atoms_of(pred: Atom | And | Or | Not) -> Iterator[Atom]:
 
 def all_of(*parts: Atom | And | Or | Not) -> Atom | And | Or | Not:
     """Conjunction; a single part stands for itself."""
-    return parts[0] if len(parts) == 1 else And(parts=parts)
+    return parts[0] if len(parts) == 1 else And(parts=parts)  # pyright: ignore[reportCallIssue]  # populate_by_name
 
 
 def atom(name: str, *args: Any, **tol: float) -> Atom:

@@ -1,0 +1,1 @@
+"""Real machines and their doubles, behind the ``Backend`` protocol of ``robostack.runtime``."""

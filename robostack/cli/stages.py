@@ -1,0 +1,214 @@
+"""The stages of the main job, each a small function from what lies on disk to what lies on disk.
+
+Every stage may be repeated: it finds what an earlier, interrupted command left in its own folder and goes on there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from robostack.cli.console import Console
+from robostack.cli.settings import Settings
+from robostack.cli.targets import build_cfg, cfg_fields, locate, target
+from robostack.cli.workspace import RunPaths, write_atomically
+from robostack.errors import CheckpointError, ConfigError, DataError
+from robostack.task.spec import TaskSpec
+
+# Task.
+
+
+def propose_task(settings: Settings) -> TaskSpec:
+    """The TaskSpec of the sentence, with the chosen control mode."""
+    spec: TaskSpec = target(settings, "propose")(settings["sentence"], settings["robot"])
+    robot = spec.robot.model_copy(update={"control_mode": settings["control_mode"]})
+    return spec.model_copy(update={"robot": robot})
+
+
+def save_task(spec: TaskSpec, paths: RunPaths) -> None:
+    """Write ``task.json``; when resuming, the task must still be the same.
+
+    Raises:
+        ConfigError: when the folder holds another task, as after an update of robostack.
+    """
+    if paths.task.is_file() and TaskSpec.load(paths.task).id != spec.id:
+        raise ConfigError(f"{paths.task} is another task than this robostack makes of the sentence: pass fresh=true")
+    write_atomically(paths.task, spec.to_json() + "\n")
+
+
+def find_task(given: str) -> TaskSpec:
+    """The task of ``task=<file or folder>``."""
+    path = Path(given)
+    return TaskSpec.load(path / "task.json" if path.is_dir() else path)
+
+
+def find_task_near(folder: Path) -> TaskSpec | None:
+    """The ``task.json`` in a folder or up to three levels above it."""
+    resolved = folder.resolve()
+    for parent in (resolved, *list(resolved.parents)[:3]):
+        if (parent / "task.json").is_file():
+            return TaskSpec.load(parent / "task.json")
+    return None
+
+
+def check_scene(settings: Settings, spec: TaskSpec) -> Mapping[str, float]:
+    """Compile and settle the scene for a few seeds; returns figures for the console and the report."""
+    return target(settings, "check_scene")(spec, seed=settings["seed"])
+
+
+# Demonstrations.
+
+
+def collect_demos(
+    settings: Settings, spec: TaskSpec, paths: RunPaths, console: Console, *, n: int, workers: int
+) -> Any:
+    """Expert demonstrations into ``demos/``; returns simgen's DemoReport."""
+    collect = target(settings, "collect")
+    return collect(spec, paths.demos, n=n, seed=settings["seed"], workers=workers, progress=console.progress)
+
+
+def export_dataset(settings: Settings, spec: TaskSpec, store_dir: Path, paths: RunPaths, console: Console) -> Path:
+    """The demonstrations as a LeRobot dataset in ``dataset/``."""
+    from tqdm import tqdm
+
+    store = target(settings, "open_store")(store_dir)
+    return target(settings, "export")(
+        store,
+        paths.dataset,
+        repo_id=f"robostack/{spec.name}",
+        fps=round(spec.robot.control_hz),
+        progress=partial(tqdm, desc="dataset", unit="episode", disable=not console.progress),
+    )
+
+
+def find_dataset(given: str) -> Path:
+    """The dataset of ``dataset=<folder>``: the dataset itself, or a folder of ``robostack demos`` or ``run``.
+
+    Raises:
+        DataError: when there is none.
+    """
+    folder = Path(given)
+    for candidate in (folder / "dataset", folder):
+        if (candidate / "meta" / "info.json").is_file():
+            return candidate
+    raise DataError(f"no dataset at {folder}: pass dataset=<the folder that  robostack demos  wrote>")
+
+
+def load_dataset(settings: Settings, dataset: Path) -> Any:
+    """The dataset in memory, as EpisodeArrays."""
+    return target(settings, "load_arrays")(dataset)
+
+
+# Policy.
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What training will use, built before any work starts so that a wrong value is refused at once."""
+
+    train_cfg: Any
+    policy_name: str
+    policy_cfg: Any
+
+
+def plan_training(settings: Settings, console: Console) -> Plan:
+    """Turn ``policy.*`` into the trainer's and the policy's frozen Cfgs, each value going to the one that knows it."""
+    values = dict(settings["policy"])
+    name = str(values.pop("name"))
+    policy_class = locate(str(values.pop("_target_")), "policy._target_")
+    train_class = target(settings, "train_cfg")
+    target(settings, "resolve_device")(settings["device"])
+    shared = {
+        "seed": settings["seed"],
+        "device": settings["device"],
+        "logger": settings["logger"]["name"],
+        "progress": console.progress,
+    }
+    known = cfg_fields(train_class)
+    train_values = {key: values.pop(key) for key in list(values) if key in known}
+    train_cfg = build_cfg(train_class, {**train_values, **shared}, "policy")
+    return Plan(train_cfg, name, build_cfg(policy_class, values, "policy"))
+
+
+def train_policy(settings: Settings, plan: Plan, dataset: Path, paths: RunPaths) -> Any:
+    """Train into ``policy/``; returns the trainer's TrainResult, at once when a finished training lies there."""
+    arrays = load_dataset(settings, dataset)
+    return target(settings, "fit")(plan.train_cfg, plan.policy_name, plan.policy_cfg, arrays, paths.policy)
+
+
+def training_figures(result: Any) -> dict[str, Any]:
+    """What ``metrics.json`` holds about training: speed, and the last losses."""
+    last = summary(result.losses[-1]) if result.losses else {}
+    return {"wall_s": result.wall_s, "steps_per_s": result.steps_per_s, **{f"loss_{k}": v for k, v in last.items()}}
+
+
+def find_checkpoint(given: str) -> Path:
+    """The checkpoint of ``checkpoint=<folder>``: the checkpoint itself, or a folder of ``robostack train`` or ``run``.
+
+    Raises:
+        CheckpointError: when there is none.
+    """
+    folder = Path(given)
+    for candidate in (folder / "policy" / "checkpoint", folder / "checkpoint"):
+        if candidate.is_dir():
+            return candidate
+    if not folder.is_dir():
+        raise CheckpointError(f"no checkpoint at {folder}: pass checkpoint=<the folder that  robostack train  wrote>")
+    if (folder / "config.yaml").is_file() and (folder / "policy").is_dir():
+        raise CheckpointError(f"the training in {folder} is unfinished: repeat its command to resume it")
+    return folder
+
+
+# Evaluation.
+
+
+def evaluate_policy(
+    settings: Settings, spec: TaskSpec, checkpoint: Path, paths: RunPaths, console: Console, *, n: int, workers: int
+) -> Any:
+    """Seeded rollouts into ``eval/``; returns the kernel's EvalReport. Workers locate ``load_policy`` themselves."""
+    return target(settings, "evaluate")(
+        spec,
+        checkpoint,
+        load_policy_target=settings["targets"]["load_policy"]["_target_"],
+        n=n,
+        seed=settings["seed"],
+        workers=workers,
+        sampler=settings["sampler"]["name"],
+        out_dir=paths.eval,
+        progress=console.progress,
+    )
+
+
+# Common.
+
+
+def resolve_workers(workers: int | str) -> int:
+    """``auto`` is one worker per core that this process may use."""
+    return len(os.sched_getaffinity(0)) if workers == "auto" else int(workers)
+
+
+def summary(report: Any) -> dict[str, bool | int | float | str | None]:
+    """The scalar fields of a report dataclass (or of a mapping): what ``metrics.json`` and the page can show."""
+    values = dict(report) if isinstance(report, Mapping) else _fields(report)
+    return {key: _scalar(value) for key, value in values.items() if _is_scalar(value)}
+
+
+def _fields(report: Any) -> dict[str, Any]:
+    return {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, Path)) or getattr(value, "shape", None) == ()
+
+
+def _scalar(value: Any) -> bool | int | float | str | None:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
