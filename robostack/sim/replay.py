@@ -1,0 +1,36 @@
+"""Bit-exact replay of recorded episodes, and frames from their stored positions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robostack.sim.render import SceneRenderer
+from robostack.sim.scene import Scene, state_sha
+from robostack.types import Episode
+
+
+def replays_exactly(scene: Scene, episode: Episode) -> bool:
+    """Whether the stored start state and controls lead to the stored final state, to the last bit.
+
+    The scene is reset with the episode's seed first, which restores its physical parameters; the seed must also give
+    back the stored start state.
+    """
+    scene.reset(episode.seed)
+    if not np.array_equal(scene.get_state(), episode.state0):
+        return False
+    scene.set_state(episode.state0)
+    for ctrl in episode.ctrl:
+        scene.step(ctrl)
+    return state_sha(scene.get_state()) == episode.final_sha
+
+
+def episode_frames(
+    scene: Scene, seed: int, qpos: np.ndarray, renderer: SceneRenderer, camera: str = "front", every: int = 1
+) -> np.ndarray:
+    """RGB frames (T, H, W, 3) of stored positions; every ``every``-th step and the last."""
+    scene.reset(seed)  # painted zones stand where the seed puts them
+    mocap = (scene.data.mocap_pos.copy(), scene.data.mocap_quat.copy())
+    rows = list(qpos[::every])
+    if (len(qpos) - 1) % every:
+        rows.append(qpos[-1])
+    return np.stack(renderer.frames(rows, camera, mocap))
