@@ -99,10 +99,15 @@ class Hold(Frozen):
 
 
 class Subgoal(Frozen):
-    """A hint for the expert: which skill brings about which predicate. The goal stays authoritative."""
+    """A hint for the expert: which skill brings about which predicate. The goal stays authoritative.
 
-    skill: Literal["pick", "place_on", "place_in", "stack", "push_to"]
-    args: tuple[str, ...]
+    Attributes:
+        skill: ``place_beside`` puts args[0] on the table at the position of args[1] plus (args[2], args[3]) [m, world].
+        args: entity ids, then numbers.
+    """
+
+    skill: Literal["pick", "place_on", "place_in", "stack", "push_to", "place_beside"]
+    args: tuple[str | float, ...]
     goal: Pred
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 
 Symmetry = Literal["none", "axial", "cube", "box", "square_prism", "sphere"]
 
+NOBODY, ROBOT, TABLE = -1, -2, -3  # owners of a geom that is no entity's
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -91,7 +93,12 @@ class Snapshot:
 
 @dataclass
 class World:
-    """A compiled scene with its live state. ``initial`` is what ``moved`` and ``lifted`` compare with."""
+    """A compiled scene with its live state. ``initial`` is what ``moved`` and ``lifted`` compare with.
+
+    Attributes:
+        geom_owner: per geom the index of its entity, or NOBODY, ROBOT, TABLE.
+        index: entity id -> that index.
+    """
 
     model: mujoco.MjModel
     data: mujoco.MjData
@@ -100,9 +107,13 @@ class World:
     table_geoms: frozenset[int]
     initial: Snapshot | None = None
     geom_owner: np.ndarray = field(init=False)
+    index: Mapping[str, int] = field(init=False)
 
     def __post_init__(self):
-        self.geom_owner = np.full(self.model.ngeom, -1, dtype=np.int32)
+        self.geom_owner = np.full(self.model.ngeom, NOBODY, dtype=np.int32)
+        self.geom_owner[list(self.robot.geoms)] = ROBOT
+        self.geom_owner[list(self.table_geoms)] = TABLE
+        self.index = {name: index for index, name in enumerate(self.entities)}
         for index, binding in enumerate(self.entities.values()):
             self.geom_owner[list(binding.geoms)] = index
 
