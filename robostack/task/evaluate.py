@@ -13,7 +13,7 @@ from enum import StrEnum
 from robostack.task import geometry as geo
 from robostack.task.atoms import ATOMS
 from robostack.task.check import check, check_bindings
-from robostack.task.predicate import And, Atom, Not, Or
+from robostack.task.predicate import And, Atom, Not, Or, atoms_of
 from robostack.task.spec import TaskSpec
 from robostack.task.world import ROBOT, World
 
@@ -255,9 +255,8 @@ def _worst(pred: AnyPred, world: World) -> Atom | Not:
 
 def _subjects(pred: Atom | Not, items: Collection[str]) -> list[str]:
     """The manipulands of the first argument that names any: what should have been carried."""
-    while not isinstance(pred, Atom):
-        pred = pred.part if isinstance(pred, Not) else pred.parts[0]
-    for arg in pred.args:
+    first = next(atoms_of(pred))
+    for arg in first.args:
         named = [n for n in (arg if isinstance(arg, tuple) else (arg,)) if n in items]
         if named:
             return [str(n) for n in named]

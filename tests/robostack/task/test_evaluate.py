@@ -2,7 +2,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robostack.errors import SpecError
@@ -41,6 +41,7 @@ def moved_block(scene):
     return s.put("a", (0.15, 0, 0.02)).world
 
 
+@settings(deadline=None)
 @given(pred=PREDS)
 def test_not_negates_and_is_min_or_is_max(moved_block, pred):
     value = margin(pred, moved_block)
@@ -49,11 +50,13 @@ def test_not_negates_and_is_min_or_is_max(moved_block, pred):
     assert margin(Or(parts=(pred, negation(pred))), moved_block) == max(value, -value)
 
 
+@settings(deadline=None)
 @given(pred=PREDS)
 def test_the_compiled_form_agrees_in_sign(moved_block, pred):
     assert (compile_pred(pred, moved_block)() >= 0.0) == (margin(pred, moved_block) >= 0.0)
 
 
+@settings(deadline=None)
 @given(pred=PREDS)
 def test_predicates_survive_json(moved_block, pred):
     again = type(pred).model_validate_json(pred.model_dump_json(by_alias=True))
@@ -150,6 +153,7 @@ def test_a_turning_object_is_no_success(task, rate, success):
     assert task.step(20).success is success
 
 
+@settings(deadline=None)
 @given(flags=st.lists(st.booleans(), min_size=1, max_size=40), steps=st.integers(0, 12))
 def test_holding_is_true_exactly_after_an_unbroken_window(scene, make_spec, flags, steps):
     cards = {"a": "ball"}
