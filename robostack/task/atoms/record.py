@@ -57,7 +57,7 @@ def atom(
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Register a function as an atom; its keyword-only defaults are the default tolerances."""
     known: dict[str, ArgKind] = {kind: kind for kind in get_args(ArgKind)}
-    words = tuple(known[word] for word in kinds.split())
+    words: tuple[ArgKind, ...] = tuple(known[word] for word in kinds.split())
 
     def register(fn: Callable[..., float]) -> Callable[..., float]:
         parameters = inspect.signature(fn).parameters.values()

@@ -58,13 +58,15 @@ def inside(world: World, a: str, b: str, *, frac: float = 0.5, contact: float = 
 
 def _support_distance(world: World, a: str, b: str, limit: float) -> float:
     """Distance from ``a`` to ``b`` or to what lies in ``b``, from contacts where there are any."""
-    touched = {other for _, other in geo.contacts(world, a)}
-    if world.index[b] in touched:
-        return geo.contact_distance(world, a, b)
-    held = [e for e, i in world.index.items() if i in touched and geo.depth_in(world, b, geo.com(world, e)) >= 0.0]
-    if held:
-        return min(geo.contact_distance(world, a, e) for e in held)
-    return geo.surface_distance(world, a, b, limit)
+    touched = list(geo.contacts(world, a))
+    carriers = {world.index[b]} & {other for _, other in touched}
+    if not carriers:
+        within = (e for e, i in world.index.items() if any(i == other for _, other in touched))
+        carriers = {world.index[e] for e in within if geo.depth_in(world, b, geo.com(world, e)) >= 0.0}
+    if not carriers:
+        return geo.surface_distance(world, a, b, limit)
+    depths = world.data.contact.dist
+    return min(float(depths[i]) for i, other in touched if other in carriers)
 
 
 @atom("contains_count", "entity entities number", cost=4, needs={0: "interior", 1: "geoms"})
