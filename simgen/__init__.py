@@ -1,1 +1,1 @@
-"""Task generation: sentences to specifications, experts that prove them, demonstrations."""
+"""From text to a certified TaskSpec."""

@@ -7,13 +7,13 @@ is in ``GoalMonitor``: the running hold window, two latches, and flags from whic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 
 from robostack.task import geometry as geo
 from robostack.task.atoms import ATOMS
 from robostack.task.check import check, check_bindings
-from robostack.task.predicate import And, Atom, Not, Or
+from robostack.task.predicate import And, Atom, Not, Or, atoms_of
 from robostack.task.spec import TaskSpec
 from robostack.task.world import ROBOT, World
 
@@ -28,15 +28,26 @@ EPS_S = 1e-9
 
 
 def margin(pred: AnyPred, world: World) -> float:
-    """Signed margin of a predicate, true iff >= 0: and = min, or = max, not = negation; NaN (false) if any part is."""
+    """Signed margin of a predicate, true iff >= 0: and = min, or = max, not = negation.
+
+    In a diverged state it is NaN: neither a predicate nor its negation is true.
+    """
+    return math.nan if diverged(world) else _margin(pred, world)
+
+
+def _margin(pred: AnyPred, world: World) -> float:
     if isinstance(pred, Atom):
         return ATOMS[pred.name].fn(world, *pred.args, **pred.tol)
     if isinstance(pred, Not):
-        return -margin(pred.part, world)
-    margins = [margin(part, world) for part in pred.parts]
-    if any(math.isnan(m) for m in margins):
-        return math.nan
+        return -_margin(pred.part, world)
+    margins = [_margin(part, world) for part in pred.parts]
     return min(margins) if isinstance(pred, And) else max(margins)
+
+
+def diverged(world: World) -> bool:
+    """Whether the state has NaN or infinity in it."""
+    qpos, qvel = world.data.qpos, world.data.qvel
+    return not math.isfinite(qpos.dot(qpos) + qvel.dot(qvel))
 
 
 def text(pred: AnyPred) -> str:
@@ -75,7 +86,7 @@ def _least(parts: list[Callable[[], float]]) -> float:
     least = math.inf
     for part in parts:
         value = part()
-        if not value >= 0.0:
+        if value < 0.0:
             return value
         least = min(least, value)
     return least
@@ -85,7 +96,7 @@ def _greatest(parts: list[Callable[[], float]]) -> float:
     greatest = -math.inf
     for part in parts:
         value = part()
-        if value >= 0.0 or math.isnan(value):
+        if value >= 0.0:
             return value
         greatest = max(greatest, value)
     return greatest
@@ -101,6 +112,7 @@ class FailureCode(StrEnum):
     """Why an episode failed; computed from predicates."""
 
     NEVER_VIOLATED = "NEVER_VIOLATED"
+    DIVERGED = "DIVERGED"
     NOT_REACHED = "NOT_REACHED"
     NOT_GRASPED = "NOT_GRASPED"
     DROPPED = "DROPPED"
@@ -148,7 +160,10 @@ class GoalMonitor:
         return self.holding and not self.violated
 
     def update(self, t_s: float) -> None:
-        """Advance to time ``t_s`` since reset [s]."""
+        """Advance to time ``t_s`` since reset [s]; a diverged state ends the hold window and judges nothing."""
+        if diverged(self.world):
+            self._since_s, self.holding = None, False
+            return
         self._note_motion()
         if not self.violated:
             for never, pred in self._never:
@@ -204,13 +219,15 @@ class GoalMonitor:
 def failure_code(spec: TaskSpec, world: World, monitor: GoalMonitor) -> str:
     """Why the episode that ``monitor`` watched failed, e.g. ``GOAL_NOT_MET:in(red_cube, bowl)``; empty on success.
 
-    Checked in this order: a violated ``never``; the goal holds but not the rest of the hold; it held before; the
-    entities of the goal's worst part were not moved, dropped, or not carried although carrying is allowed.
+    Checked in this order: a violated ``never``; NaN in the state; the goal holds, but not the rest of the hold; it was
+    held before; the entities of the goal's worst part were not moved, dropped, or not carried although that is allowed.
     """
     if monitor.success:
         return ""
     if monitor.violated:
         return f"{FailureCode.NEVER_VIOLATED}:{monitor.violation}"
+    if diverged(world):
+        return str(FailureCode.DIVERGED)
     if margin(spec.goal, world) >= 0.0:
         if not monitor.is_released():
             return str(FailureCode.NOT_RELEASED)
@@ -220,7 +237,7 @@ def failure_code(spec: TaskSpec, world: World, monitor: GoalMonitor) -> str:
         return f"{FailureCode.GOAL_LOST}:{text(worst)}"
     if not any(monitor.moved.values()):
         return str(FailureCode.NOT_REACHED)
-    items = [i for i in _entities(worst) if i in monitor.moved]
+    items = _subjects(worst, monitor.moved)
     if any(monitor.dropped[i] for i in items):
         return f"{FailureCode.DROPPED}:{text(worst)}"
     if not _pushes(spec) and items and not any(monitor.raised[i] for i in items):
@@ -232,20 +249,18 @@ def _worst(pred: AnyPred, world: World) -> Atom | Not:
     """The part that decides the margin: the least of a conjunction, the greatest of a disjunction."""
     if isinstance(pred, (Atom, Not)):
         return pred
-    chosen = (min if isinstance(pred, And) else max)(pred.parts, key=lambda p: _nan_low(margin(p, world)))
+    chosen = (min if isinstance(pred, And) else max)(pred.parts, key=lambda p: _margin(p, world))
     return _worst(chosen, world)
 
 
-def _nan_low(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
-
-
-def _entities(pred: AnyPred) -> list[str]:
-    if isinstance(pred, Atom):
-        flat = [n for a in pred.args for n in (a if isinstance(a, tuple) else (a,))]
-        return [n for n in flat if isinstance(n, str)]
-    parts = (pred.part,) if isinstance(pred, Not) else pred.parts
-    return [n for part in parts for n in _entities(part)]
+def _subjects(pred: Atom | Not, items: Collection[str]) -> list[str]:
+    """The manipulands of the first argument that names any: what should have been carried."""
+    first = next(atoms_of(pred))
+    for arg in first.args:
+        named = [n for n in (arg if isinstance(arg, tuple) else (arg,)) if n in items]
+        if named:
+            return [str(n) for n in named]
+    return []
 
 
 def _pushes(spec: TaskSpec) -> bool:

@@ -48,7 +48,7 @@ class Face(NamedTuple):
         return min(self.half[0] - abs(du), self.half[1] - abs(dv))
 
     def height(self, x: float, y: float) -> float:
-        """z of the face's plane at (x, y) [m]; that of the centre when the face is steeper than 60 degrees."""
+        """Height z of the face's plane at (x, y) [m]; that of the centre when the face is steeper than 60 degrees."""
         nx, ny, nz = self.normal
         if nz < 0.5:
             return self.center[2]

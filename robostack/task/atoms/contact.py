@@ -12,7 +12,7 @@ TOUCH = 1e-3  # size of the negative margin where only the presence of a contact
 
 @atom("grasped", "entity", unit="1", cost=2, needs={0: "geoms"})
 def grasped(world: World, a: str, *, opposing: float = 0.3) -> float:
-    """Both pads press on ``a`` from opposite sides: -(least dot product of a left and a right contact normal) - opposing.
+    """Both pads press on ``a`` from opposite sides: -(least dot product of a left and a right normal) - opposing.
 
     -1 - opposing when a pad does not touch. One state holds no slip history, so whether the grasp slips is not judged
     here; ``lifted`` and the hold window tell.
@@ -45,7 +45,7 @@ def lifted(world: World, a: str, h: float) -> float:
 
 @atom("released", "entity", cost=2, needs={0: "geoms"})
 def released(world: World, a: str, *, clear: float = 0.03) -> float:
-    """The gripper has let go and withdrawn: distance(pads, a) - clear [m]; at most -1 mm while the robot touches ``a``."""
+    """The gripper let go and withdrew: distance(pads, a) - clear [m]; at most -1 mm while the robot touches ``a``."""
     pads = (*world.robot.pads[0], *world.robot.pads[1])
     margin = geo.geom_distance(world, pads, world.entities[a].geoms) - clear
     if margin >= 0.0 and any(other == ROBOT for _, other in geo.contacts(world, a)):

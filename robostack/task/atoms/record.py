@@ -56,8 +56,8 @@ def atom(
     snapshot: bool = False,
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Register a function as an atom; its keyword-only defaults are the default tolerances."""
-    words = tuple(kinds.split())
-    assert set(words) <= set(get_args(ArgKind)), words
+    known: dict[str, ArgKind] = {kind: kind for kind in get_args(ArgKind)}
+    words: tuple[ArgKind, ...] = tuple(known[word] for word in kinds.split())
 
     def register(fn: Callable[..., float]) -> Callable[..., float]:
         parameters = inspect.signature(fn).parameters.values()

@@ -70,7 +70,7 @@ def upright(world: World, a: str, *, angle: float = math.radians(15.0)) -> float
         cosine = max(abs(g), abs(h), abs(i))
     elif binding.symmetry in ("box", "square_prism"):
         cosine = abs(cosine)
-    return angle - math.acos(max(-1.0, min(1.0, cosine))) if cosine == cosine else math.nan
+    return angle - math.acos(max(-1.0, min(1.0, cosine)))
 
 
 @atom("pose_at", "entity pose", unit="m or rad", cost=2)
@@ -80,7 +80,7 @@ def pose_at(
     """``a`` is at a pose: min(pos - distance in 3-D [m], angle - rotation between them modulo a's symmetry [rad])."""
     x, y, z = world.pos(a).tolist()
     offset = pos - math.sqrt((x - pose[0]) ** 2 + (y - pose[1]) ** 2 + (z - pose[2]) ** 2)
-    if not offset >= 0.0:
+    if offset < 0.0:
         return offset
     return min(offset, angle - angle_modulo(world.rot(a), pose[3:], world.entities[a].symmetry, world.entities[a].up))
 

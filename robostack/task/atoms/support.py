@@ -13,7 +13,7 @@ STEEP = 0.5  # cosine of the slope beyond which a face supports nothing
 
 @atom("on", "entity support", cost=3, needs={0: "geoms", 1: "surface"})
 def on(world: World, a: str, b: str, *, z: float = 0.005, inset: float = 0.005, contact: float = 0.002) -> float:
-    """``a`` rests on ``b``: min(z - |gap|, distance of COM(a) to the face's edge - inset, contact - distance(a, b)) [m].
+    """``a`` rests on ``b``: min(z - |gap|, distance of COM(a) to the edge - inset, contact - distance(a, b)) [m].
 
     gap = bottom(a) - height of b's support face under COM(a). A zone and the table are flush with the plane that
     carries them: there the gap is the distance.
@@ -58,13 +58,15 @@ def inside(world: World, a: str, b: str, *, frac: float = 0.5, contact: float = 
 
 def _support_distance(world: World, a: str, b: str, limit: float) -> float:
     """Distance from ``a`` to ``b`` or to what lies in ``b``, from contacts where there are any."""
-    touched = {other for _, other in geo.contacts(world, a)}
-    if world.index[b] in touched:
-        return geo.contact_distance(world, a, b)
-    held = [e for e, i in world.index.items() if i in touched and geo.depth_in(world, b, geo.com(world, e)) >= 0.0]
-    if held:
-        return min(geo.contact_distance(world, a, e) for e in held)
-    return geo.surface_distance(world, a, b, limit)
+    touched = list(geo.contacts(world, a))
+    carriers = {world.index[b]} & {other for _, other in touched}
+    if not carriers:
+        within = (e for e, i in world.index.items() if any(i == other for _, other in touched))
+        carriers = {world.index[e] for e in within if geo.depth_in(world, b, geo.com(world, e)) >= 0.0}
+    if not carriers:
+        return geo.surface_distance(world, a, b, limit)
+    depths = world.data.contact.dist
+    return min(float(depths[i]) for i, other in touched if other in carriers)
 
 
 @atom("contains_count", "entity entities number", cost=4, needs={0: "interior", 1: "geoms"})
@@ -80,7 +82,10 @@ def contains_count(world: World, b: str, items: tuple[str, ...], n: float) -> fl
 
 @atom("above", "entity support", needs={0: "geoms"})
 def above(world: World, a: str, b: str, *, overlap: float = 0.3) -> float:
-    """``a`` is over ``b``: min(bottom(a) - top(b), (share of a's xy bounding box over b's - overlap) * its width) [m]."""
+    """``a`` is over ``b``: min(bottom(a) - top(b), (share of a's shadow over b's - overlap) * its width) [m].
+
+    The shadow is the xy bounding box.
+    """
     gap = geo.bottom(world, a) - geo.extent_z(world, b)[1]
     if gap < 0.0 or b == "table":
         return gap
