@@ -118,6 +118,7 @@ class RobotCard(Frozen):
     Attributes:
         workspace: (x_min, y_min, x_max, y_max) on the table where the tool reaches straight down [m].
         lift: height of the tool in free transport [m].
+        control_hz: default control rate.
         object_scale: factor on the default object sizes.
         rotation_weight: weight of 1 rad against 1 m in inverse kinematics; small for arms with 5 joints.
         tilt_tolerance: how far the tool may deviate from a planned orientation [rad]; wide for arms with 5 joints.
@@ -134,6 +135,7 @@ class RobotCard(Frozen):
     tcp: Tcp
     workspace: tuple[float, float, float, float]
     lift: float
+    control_hz: float = 20.0
     object_scale: float = 1.0
     rotation_weight: float = 0.3
     tilt_tolerance: float = 0.06
@@ -149,6 +151,7 @@ class RobotCard(Frozen):
             workspace=self.workspace,
             object_scale=self.object_scale,
             gripper_max_opening_m=self.gripper.max_opening,
+            control_hz=self.control_hz,
         )
 
 

@@ -58,6 +58,8 @@ class Scene:
         self.arm = _arm_index(self.model, self.card)
         self.ik = IKSolver(self.card)
         self._nominal = (self.model.body_mass.copy(), self.model.body_inertia.copy(), self.model.geom_friction.copy())
+        mujoco.mj_forward(self.model, self.data)
+        self.world.initial = self.snapshot()
         check_bindings(spec, self.world)
 
     def reset(self, seed: int) -> None:

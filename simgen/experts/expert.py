@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from robostack.sim.env import TaskEnv
@@ -14,7 +16,17 @@ from robostack.types import Episode
 from simgen.experts.skills import Code, EpisodeOver, Result, Skills
 
 _TRIES = 3
-_DROP = 0.004  # height above the support at which an object is let go [m]
+_SQUARE = ("cube", "box", "square_prism")
+_DROP = 0.004  # height above the support at which an object is let go, at object scale 1 [m]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place for an object's origin [m, world], what it may touch there, and a yaw to align with [rad]."""
+
+    pos: np.ndarray
+    touching: frozenset[str]
+    yaw: float | None
 
 
 class Expert:
@@ -66,30 +78,33 @@ class Expert:
         result = self.skills.pick(obj)
         if not result.ok:
             return result
-        for target, touching, hint in self._targets(subgoal):
-            result = self.skills.place(obj, target, touching=touching, yaw_hint=hint)
+        for target in self._targets(subgoal):
+            result = self.skills.place(obj, target.pos, touching=target.touching, yaw_hint=target.yaw)
             if result.code not in (Code.NO_IK, Code.COLLISION):
                 return result
         self.skills.put_back(obj)
         return result
 
-    def _targets(self, subgoal: Subgoal) -> list[tuple[np.ndarray, list[str], float | None]]:
-        """Candidate positions of the object's origin, what it may touch there, and a yaw to align with."""
+    def _targets(self, subgoal: Subgoal) -> list[Target]:
+        """Where the object may be set down, in order of preference."""
         world = self.env.scene.world
         obj, base = str(subgoal.args[0]), str(subgoal.args[1])
         rest = self.env.scene.shapes[obj].rest_z
+        scale = self.env.scene.card.object_scale
         pos, rot, binding = world.pos(base), world.rot(base), world.entities[base]
-        surface = binding.surface
-        assert surface is not None, base
-        face = pos + rot @ np.asarray(surface.center)
-        if subgoal.skill == "place_in":
-            return [(face + [0, 0, rest + drop], [base], None) for drop in (0.008, 0.02, 0.03, 0.045, 0.06)]
+        if subgoal.skill == "place_beside":
+            dx, dy = float(subgoal.args[2]), float(subgoal.args[3])
+            spot = np.array([pos[0] + dx, pos[1] + dy, rest + _DROP * scale])
+            return [Target(spot, frozenset(), 0.0 if binding.symmetry in _SQUARE else None)]
         if subgoal.skill == "stack":
+            top = pos + [0, 0, float(np.abs(rot[2]) @ np.asarray(binding.half)) + rest + _DROP * scale]
             edge = int(np.argmin(np.abs(rot[2])))
-            yaw = float(np.arctan2(rot[1, edge], rot[0, edge])) if binding.symmetry in ("cube", "box") else None
-            top = pos + [0, 0, float(np.abs(rot[2]) @ np.asarray(binding.half))]
-            return [(top + [0, 0, rest + _DROP * self.skills.scale], [base], yaw)]
-        return [(face + [0, 0, rest + drop], [base], None) for drop in (_DROP, 0.012, 0.02)]
+            yaw = float(np.arctan2(rot[1, edge], rot[0, edge])) if binding.symmetry in _SQUARE else None
+            return [Target(top, frozenset({base}), yaw)]
+        assert binding.surface is not None, base
+        face = pos + rot @ np.asarray(binding.surface.center)
+        drops = (0.008, 0.02, 0.03, 0.045, 0.06) if subgoal.skill == "place_in" else (_DROP, 0.012, 0.02)
+        return [Target(face + [0, 0, rest + drop * scale], frozenset({base}), None) for drop in drops]
 
     def _push(self, obj: str, zone: str) -> Result:
         world = self.env.scene.world

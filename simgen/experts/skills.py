@@ -219,6 +219,7 @@ class Skills:
             try:
                 path = self._plan([self.pose, above], touching=[obj])
                 path += self._plan([above, goal], touching=[obj, *touching], slow=0.7, q0=self._q_at(above))
+                self._check_release(goal, obj, touching)
             except PlanFailure as failure:
                 result = Result(Code(failure.code), str(failure))
                 continue
@@ -250,13 +251,18 @@ class Skills:
             side = self.planner.rotation(self.pose.yaw)[:, 1] * shift
             self._go([Pose(self.pose.pos + side, self.pose.yaw)], touching=[obj], slow=0.5)
 
+    def _check_release(self, goal: Pose, obj: str, touching: Iterable[str]) -> None:
+        hit = self.planner.collision(self._q_at(goal), self._release_opening(obj), None, frozenset((obj, *touching)))
+        if hit:
+            raise PlanFailure("COLLISION", f"{hit} on opening at {np.round(goal.pos, 3).tolist()}")
+
     def _release_opening(self, obj: str) -> float:
         """Wide enough to let go, narrow enough for the inside of a container."""
         return min(1.0, self.planner.opening_for(self._width(obj) + 0.025 * self.scale))
 
     def _place_yaws(self, obj: str, yaw_hint: float | None) -> list[float]:
         if yaw_hint is None:
-            return [0.0, self.pose.yaw, *(k * np.pi / 6 for k in (-1, 1, -2, 2))]
+            return [0.0, self.pose.yaw, *(k * np.pi / 6 for k in (-1, 1, -2, 2, -3, 3))]
         rot = self.world.rot(obj)
         edge = int(np.argmin(np.abs(rot[2])))
         now = float(np.arctan2(rot[1, edge], rot[0, edge]))
