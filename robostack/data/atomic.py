@@ -1,7 +1,7 @@
 """Writes that are either complete or absent, whatever kills the process or the power.
 
 A file or directory is prepared under a temporary name beside its target, flushed to the disk and renamed. The
-temporary name carries the id of the writing process, so that leftovers of dead writers can be told from work in progress.
+temporary name carries the id of the writing process: leftovers of dead writers differ from work in progress.
 """
 
 from __future__ import annotations

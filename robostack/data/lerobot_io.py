@@ -1,7 +1,7 @@
 """LeRobotDataset v3 out and in.
 
-Out goes through lerobot's own writer (lerobot 0.4.4), as a second pass over the raw log: a LeRobotDataset that is killed
-while it is recorded cannot be opened, so it is written under a temporary name, finalised and renamed.
+Out goes through lerobot's own writer (lerobot 0.4.4), as a second pass over the raw log: a LeRobotDataset whose
+recording is killed cannot be opened, so it is written under a temporary name, finalised and renamed.
 In reads the parquet files directly: no import of lerobot or torch, and datasets that others wrote work too.
 """
 
@@ -260,7 +260,7 @@ def _statistics(values: np.ndarray) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _lerobot() -> Iterator[ModuleType]:
-    """lerobot's dataset module, without its dependencies' warnings.
+    """Load lerobot's dataset module, without its dependencies' warnings.
 
     ``embed_images`` puts image files into the parquet table, row by row at 0.5 ms each. Our tables hold no images
     (videos lie beside them), so it would copy them unchanged: 50 of 75 ms per episode of 110 steps.

@@ -32,7 +32,7 @@ def load_arrays(path: Path | str) -> EpisodeArrays:
     root = Path(path)
     info = _read_info(root)
     table = _read_rows(root, info)
-    manifest = read_json(root / MANIFEST, _AGAIN) if (root / MANIFEST).is_file() else {}
+    manifest = read_json(root / MANIFEST, _AGAIN) if (root / MANIFEST).is_file() else None
     features = _features(root, info, manifest)
     episode_index = _column(root, table, info, "episode_index")[:, 0]
     arrays = EpisodeArrays(
@@ -41,8 +41,8 @@ def load_arrays(path: Path | str) -> EpisodeArrays:
         action=_vectors(root, table, info, "action"),
         ends=np.append(np.flatnonzero(np.diff(episode_index)) + 1, len(episode_index)).astype(np.int64),
         features=features,
-        task_id=str(manifest.get("task_id", "")),
-        language=str(manifest.get("language", "")) or _language(root),
+        task_id=str((manifest or {}).get("task_id", "")),
+        language=str((manifest or {}).get("language", "")) or _language(root),
     )
     if len(arrays.ends) != info["total_episodes"]:
         raise DataError(f"{root} holds {len(arrays.ends)} of {info['total_episodes']} episodes: {_AGAIN}")
@@ -129,8 +129,8 @@ def _column(root: Path, table: Any, info: dict, key: str) -> np.ndarray:
     return flat.reshape(len(table), shape[0])
 
 
-def _features(root: Path, info: dict, manifest: Mapping) -> Features:
-    if manifest:
+def _features(root: Path, info: dict, manifest: Mapping | None) -> Features:
+    if manifest is not None:
         try:
             features = Features.from_dict(manifest["features"])
             cameras = tuple((str(c[0]), int(c[1]), int(c[2])) for c in manifest["cameras"])

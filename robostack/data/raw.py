@@ -113,7 +113,7 @@ class RawStore:
         values = read_json(header, "pass the directory of an episode store, as written by  robostack demos")
         if values.get("format") != FORMAT:
             raise DataError(
-                f"{header} is of format {values.get('format')!r}, this version reads {FORMAT!r}: record into a new directory"
+                f"{header} is of format {values.get('format')!r}, not {FORMAT!r}: record into a new directory"
             )
         try:
             return StoreInfo.from_dict(values)
@@ -124,8 +124,8 @@ class RawStore:
         differences = self.info.differences(info)
         if differences:
             raise DataError(
-                f"{self.directory} holds episodes of task {self.info.task_id} ({self.info.language!r}), not of task "
-                f"{info.task_id} ({info.language!r}): {'; '.join(differences)}; choose another directory or delete this one"
+                f"{self.directory} holds episodes of task {self.info.task_id} ({self.info.language!r}), not of "
+                f"{info.task_id} ({info.language!r}): {'; '.join(differences)}; choose another directory or delete it"
             )
         if dict(self.info.versions) != dict(info.versions):
             _log.warning("%s was begun with %s, now %s", self.directory, dict(self.info.versions), dict(info.versions))
@@ -161,7 +161,7 @@ class RawStore:
         if not path.is_file():
             raise DataError(f"no episode of seed {seed} in {self.directory}: it has {len(self)} episodes")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in _ARRAYS}
                 meta = json.loads(archive["meta"].tobytes())
             episode = Episode(**arrays, **{name: meta[name] for name in _META})
