@@ -99,7 +99,7 @@ def _read_rows(root: Path, info: dict) -> Any:
     tables = []
     for file in sorted(root.glob("data/*/*.parquet")):
         try:
-            tables.append(pq.read_table(file, columns=[*wanted, "episode_index", "index"], partitioning=None))
+            tables.append(pq.read_table(file, columns=[*wanted, "episode_index", "index"]))
         except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are subclasses of these
             raise DataError(f"{file} is half-written or damaged ({one_line(error)}): {_AGAIN}") from error
     rows = sum(map(len, tables))

@@ -56,7 +56,10 @@ def _kind(value: Any) -> str:
 
 
 Pred = Annotated[
-    Annotated[Atom, Tag("atom")] | Annotated[And, Tag("and")] | Annotated[Or, Tag("or")] | Annotated[Not, Tag("not")],
+    Annotated[Atom, Tag("atom")]
+    | Annotated[And, Tag("and")]
+    | Annotated[Or, Tag("or")]
+    | Annotated[Not, Tag("not")],
     Discriminator(_kind),
 ]
 

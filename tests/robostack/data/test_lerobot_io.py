@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from robostack.data.lerobot_io import export_lerobot, load_arrays, require_features
 from robostack.data.raw import RawStore, StoreInfo
 from robostack.errors import ConfigError, DataError, StorageError
@@ -62,7 +63,7 @@ def exported(store, tmp_path_factory):
     return export_lerobot(store, tmp_path_factory.mktemp("out") / "dataset", "robostack/abc123", 20)
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(exported, tmp_path):
     """A copy to damage."""
     import shutil

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from robostack.data.raw import RawStore, StoreInfo
 from robostack.errors import DataError, StorageError
 from robostack.types import Episode, Features
@@ -34,7 +35,7 @@ def episode(seed: int, steps: int = 7) -> Episode:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path):
     return RawStore(tmp_path / "raw", INFO)
 
