@@ -61,14 +61,13 @@ class Expert:
     def _run(self) -> Result:
         result = Result(Code.OK)
         for _ in range(_TRIES):
-            for subgoal in self.env.spec.subgoals:
-                if margin(subgoal.goal, self.env.scene.world) >= 0:
-                    continue
+            open_goals = [s for s in self.env.spec.subgoals if margin(s.goal, self.env.scene.world) < 0]
+            for subgoal in open_goals or self.env.spec.subgoals:  # all hold, yet not the goal: do them again
                 result = self._achieve(subgoal)
                 self.log.append(f"{subgoal.skill}{subgoal.args}: {result.code} {result.info}")
-            if margin(self.env.spec.goal, self.env.scene.world) >= 0:
-                self.skills.home()
-                return Result(Code.OK)
+                if margin(self.env.spec.goal, self.env.scene.world) >= 0:
+                    self.skills.home()
+                    return Result(Code.OK)
         return result if not result.ok else Result(Code.POST_FALSE, "the skills ended but the goal does not hold")
 
     def _achieve(self, subgoal: Subgoal) -> Result:

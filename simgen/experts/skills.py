@@ -19,6 +19,7 @@ from simgen.experts.motion import Held, PlanFailure, Planner, Pose
 _GRIP_S = 0.35
 _CLEARANCE = 0.012  # between a carried object and what it passes over, at object scale 1 [m]
 _ARRIVED = 0.002  # tracking error at which the gripper may act, at object scale 1 [m]
+_FLOOR = 0.004  # between fingertips and table, for arms that cannot point exactly down [m]
 _MIN_GRIP = 0.008  # height over which the pads must face the object [m]
 
 
@@ -137,16 +138,18 @@ class Skills:
     def pick(self, obj: str) -> Result:
         """Grasp ``obj`` from above and lift it to transport height."""
         result = Result(Code.NO_IK, f"no grasp of '{obj}' was tried")
-        height = self._transit_height(carried=None)
+        height, failures = self._transit_height(carried=None), 0
         for grasp in self._grasps(obj):
             above = grasp.lifted(max(height, grasp.pos[2] + 0.04 * self.scale))
             saved, self.opening = self.opening, 1.0  # fully open is the most tolerant, and the easiest to imitate
             try:
                 reach = self._plan([self.pose, self.pose.lifted(above.pos[2]), above] if self._low() else [self.pose, above])
                 down = self._plan([above, grasp], touching=[obj], slow=0.8, q0=self._q_at(above))
+                self._check_closing(grasp, obj)
             except PlanFailure as failure:
                 self.opening = saved
-                result = Result(Code(failure.code), str(failure))
+                result = result if failures else Result(Code(failure.code), str(failure))
+                failures += 1
                 continue
             self.follow(reach + down)
             self.settle()
@@ -164,11 +167,19 @@ class Skills:
             return Result(Code.OK) if self._grasped(obj) else Result(Code.DROPPED, f"'{obj}' slipped while lifting")
         return result
 
+    def _check_closing(self, grasp: Pose, obj: str) -> None:
+        """A finger on its way to the object must not sweep up its neighbours."""
+        q = self._q_at(grasp)
+        for opening in (0.75, 0.5, 0.25):
+            hit = self.planner.collision(q, opening, None, frozenset((obj,)))
+            if hit:
+                raise PlanFailure("COLLISION", f"{hit} on closing at {np.round(grasp.pos, 3).tolist()}")
+
     def _grasps(self, obj: str) -> list[Pose]:
         """Downward grasps from the asset card, the least wrist turn first."""
         center, rot = self.world.pos(obj).copy(), self.world.rot(obj)
         half_height = self.world.entities[obj].half[2]
-        floor = bottom(self.world, obj) + self.planner.tip_below + 0.002
+        floor = bottom(self.world, obj) + self.planner.tip_below + _FLOOR
         z = max(center[2], floor)
         if center[2] + half_height - (z - self.planner.tip_below) < _MIN_GRIP:
             return []
@@ -208,7 +219,7 @@ class Skills:
             yaw_hint: world yaw that the object should take modulo a quarter turn; None leaves the wrist at rest.
         """
         if self.held is None or not self._grasped(obj):
-            self.held = None
+            self._release(obj)
             return Result(Code.DROPPED, f"'{obj}' is not in the gripper")
         self._attach(obj)  # it may have settled in the fingers
         result = Result(Code.NO_IK, "no placement was tried")
@@ -219,7 +230,7 @@ class Skills:
             try:
                 path = self._plan([self.pose, above], touching=[obj])
                 path += self._plan([above, goal], touching=[obj, *touching], slow=0.7, q0=self._q_at(above))
-                self._check_release(goal, obj, touching)
+                self._check_release(goal, obj)
             except PlanFailure as failure:
                 result = Result(Code(failure.code), str(failure))
                 continue
@@ -251,8 +262,8 @@ class Skills:
             side = self.planner.rotation(self.pose.yaw)[:, 1] * shift
             self._go([Pose(self.pose.pos + side, self.pose.yaw)], touching=[obj], slow=0.5)
 
-    def _check_release(self, goal: Pose, obj: str, touching: Iterable[str]) -> None:
-        hit = self.planner.collision(self._q_at(goal), self._release_opening(obj), None, frozenset((obj, *touching)))
+    def _check_release(self, goal: Pose, obj: str) -> None:
+        hit = self.planner.collision(self._q_at(goal), self._release_opening(obj), None, frozenset((obj,)))
         if hit:
             raise PlanFailure("COLLISION", f"{hit} on opening at {np.round(goal.pos, 3).tolist()}")
 
