@@ -31,6 +31,10 @@ class SyncExecutor:
         self._window.clear()
         self._chunk = None
 
+    def forget_chunk(self) -> None:
+        """Decide anew at the next observation."""
+        self._chunk = None
+
     def act(self, obs: Observation) -> Float[np.ndarray, " Da"]:
         """The action that is due at ``obs.t_s``."""
         if not self._window:

@@ -83,7 +83,7 @@ class TaskEnv(gymnasium.Env):
         truncated = not done and self._steps >= self.horizon
         info: dict[str, Any] = {"success": self.success, "first_success_s": self.monitor.first_success_s}
         if (done or truncated) and not self.success:
-            info["failure"] = failure_code(self.spec, self.scene.world, self.monitor)
+            info["failure"] = self.failure()
         return self._observation(), float(self.monitor.holding), done, truncated, info
 
     def apply(self, action: np.ndarray) -> np.ndarray:
@@ -111,6 +111,10 @@ class TaskEnv(gymnasium.Env):
     def over(self) -> bool:
         """Whether the episode has ended."""
         return self.monitor.violated or self._lingered() or self._steps >= self.horizon
+
+    def failure(self) -> str:
+        """Why the episode is not a success as things stand; empty when it is."""
+        return str(failure_code(self.spec, self.scene.world, self.monitor))
 
     def observe(self) -> Observation:
         """The typed observation, with images if cameras were asked for."""

@@ -1,0 +1,271 @@
+"""Honest evaluation: seeded rollouts on scenes that no demonstration has seen, in parallel, resumable.
+
+Each worker process runs whole episodes with its own policy on one thread, so latencies are those of single decisions and
+results do not depend on the number of workers: the noise of an episode comes from its seed alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import math
+import multiprocessing
+import signal
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from robostack.data.atomic import read_json, remove_leftovers, write_atomic, write_json
+from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, RobostackError, SceneError
+from robostack.evaluation.stats import wilson
+from robostack.runtime.execution import SyncExecutor
+from robostack.sim.env import TaskEnv
+from robostack.sim.scene import eval_seed
+from robostack.task.spec import TaskSpec
+
+_SEEDS_PER_RUN = 1_000_000
+_HEADER = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One evaluation episode.
+
+    Attributes:
+        seed: scene seed.
+        success: goal held at the end of the episode, nothing violated.
+        first_success_s: when the goal was first held [s]; NaN if never.
+        failure: code computed from predicates; empty on success.
+        steps: control steps executed.
+        latencies_s: wall time of each decision [s].
+        qpos: generalised positions before each control step, for pictures.
+    """
+
+    seed: int
+    success: bool
+    first_success_s: float
+    failure: str
+    steps: int
+    latencies_s: np.ndarray
+    qpos: np.ndarray
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """Aggregate of an evaluation. Rates are shares of n; the interval is Wilson's at 95 %."""
+
+    n: int
+    successes: int
+    success_rate: float
+    ci_low: float
+    ci_high: float
+    first_time_success: float
+    latency_p50_ms: float
+    latency_p99_ms: float
+    failures: dict[str, int]
+    rollouts: tuple[Rollout, ...]
+
+
+def evaluate(
+    spec: TaskSpec,
+    checkpoint: Path | str,
+    *,
+    load_policy_target: str,
+    n: int,
+    seed: int,
+    workers: int,
+    sampler: str,
+    out_dir: Path | str,
+    progress: bool,
+) -> EvalReport:
+    """Roll the policy out on ``n`` evaluation seeds; what ``out_dir`` already holds of this evaluation is kept.
+
+    Args:
+        spec: the task; its robot and features must be those of the checkpoint.
+        checkpoint: directory of the policy.
+        load_policy_target: dotted name of ``load(path, device, sampler) -> Policy``.
+        n: episodes.
+        seed: selects the evaluation scenes; disjoint from every training scene.
+        workers: processes.
+        sampler: name of the policy's sampler.
+        out_dir: where episodes are logged.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ConfigError: n or workers below 1.
+        CheckpointError: unusable, or trained on another task's features.
+        DataError: ``out_dir`` holds another evaluation.
+    """
+    if n < 1 or workers < 1:
+        raise ConfigError(f"an evaluation needs n >= 1 and workers >= 1, not n={n}, workers={workers}")
+    out_dir, checkpoint = Path(out_dir), Path(checkpoint)
+    _load(load_policy_target, checkpoint, sampler, spec)  # refuse a bad checkpoint before any process starts
+    _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), "sampler": sampler})
+    seeds = [eval_seed(seed * _SEEDS_PER_RUN + i) for i in range(n)]
+    missing = [s for s in seeds if not _path(out_dir, s).is_file()]
+    if missing:
+        start = (spec.to_json(), load_policy_target, checkpoint, sampler, out_dir)
+        _run(missing, min(workers, len(missing)), start, tqdm(total=n, initial=n - len(missing), disable=not progress))
+    return _report([_load_rollout(_path(out_dir, s)) for s in seeds])
+
+
+def run_episode(env: TaskEnv, executor: SyncExecutor, scene_seed: int) -> Rollout:
+    """One episode of a policy. A scene that cannot be built and an invalid action are failures, not crashes."""
+    try:
+        env.reset_scene(scene_seed)
+    except SceneError as error:
+        return Rollout(scene_seed, False, math.nan, error.code, 0, np.empty(0), np.empty((0, env.scene.model.nq)))
+    executor.reset(scene_seed)
+    executor.latency.samples_s.clear()
+    qpos, failure, steps = [], "", 0
+    while not env.over:
+        qpos.append(env.scene.data.qpos.astype(np.float32))
+        try:
+            env.apply(executor.act(env.observe()))
+        except InvalidAction:
+            failure = "INVALID_ACTION"
+            break
+        steps += 1
+    success = env.success and not failure
+    if not success:
+        failure = failure or env.failure()
+    latencies = np.array(executor.latency.samples_s)
+    return Rollout(
+        scene_seed, success, env.monitor.first_success_s, failure, steps, latencies, np.array(qpos, np.float32)
+    )
+
+
+def _run(seeds: list[int], workers: int, start: tuple, bar: tqdm) -> None:
+    context = multiprocessing.get_context("spawn")
+    with bar, ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=start) as pool:
+        bar.set_description("evaluate")
+        futures = [pool.submit(_rollout, seed) for seed in seeds]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update(1)
+        except BrokenProcessPool as error:
+            raise RobostackError("a worker process died: run the same command again, finished episodes are kept") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# Worker.
+
+_worker: tuple[TaskEnv, SyncExecutor, Path] | None = None
+
+
+def _start_worker(spec_json: str, target: str, checkpoint: Path, sampler: str, out_dir: Path) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    spec = TaskSpec.from_json(spec_json)
+    policy = _load(target, checkpoint, sampler, spec)
+    _single_thread()
+    env, executor = TaskEnv(spec), SyncExecutor(policy)
+    env.reset(seed=0)
+    executor.reset(0)
+    for _ in range(3):  # the first calls allocate and are not what a decision costs
+        executor.act(env.observe())
+        executor.forget_chunk()
+    _worker = env, executor, out_dir
+
+
+def _single_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _rollout(seed: int) -> None:
+    assert _worker is not None
+    env, executor, out_dir = _worker
+    _save_rollout(_path(out_dir, seed), run_episode(env, executor, seed))
+
+
+def _load(target: str, checkpoint: Path, sampler: str, spec: TaskSpec) -> Any:
+    module, _, name = target.rpartition(".")
+    policy = getattr(importlib.import_module(module), name)(checkpoint, device="cpu", sampler=sampler)
+    differences = policy.features.differences(_features(spec))
+    if differences:
+        raise CheckpointError(f"{checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
+    return policy
+
+
+def _features(spec: TaskSpec):
+    from robostack.sim.observe import features
+    from robostack.sim.scene import Scene
+
+    return features(Scene(spec))
+
+
+# Disk.
+
+
+def _path(out_dir: Path, seed: int) -> Path:
+    return out_dir / "episodes" / f"seed_{seed}.npz"
+
+
+def _open(out_dir: Path, header: dict[str, str]) -> None:
+    path = out_dir / _HEADER
+    if path.is_file():
+        found = read_json(path, "delete the folder and evaluate again")
+        changed = [key for key in header if found.get(key) != header[key]]
+        if changed:
+            raise DataError(f"{out_dir} holds an evaluation with another {', '.join(changed)}: choose another out folder")
+        remove_leftovers(out_dir / "episodes")
+        return
+    write_json(path, header)
+    (out_dir / "episodes").mkdir(parents=True, exist_ok=True)
+
+
+def _fingerprint(checkpoint: Path) -> str:
+    return hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()[:16]
+
+
+def _save_rollout(path: Path, rollout: Rollout) -> None:
+    meta = {k: v for k, v in asdict(rollout).items() if k not in ("latencies_s", "qpos")}
+    if math.isnan(rollout.first_success_s):
+        meta["first_success_s"] = None
+    buffer = io.BytesIO()
+    packed = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(buffer, meta=packed, latencies_s=rollout.latencies_s, qpos=rollout.qpos)
+    write_atomic(path, buffer.getvalue())
+
+
+def _load_rollout(path: Path) -> Rollout:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(archive["meta"].tobytes())
+            if meta["first_success_s"] is None:
+                meta["first_success_s"] = math.nan
+            return Rollout(**meta, latencies_s=archive["latencies_s"], qpos=archive["qpos"])
+    except Exception as error:  # zip, json and numpy raise several types; all mean the same here
+        raise DataError(f"{path} is damaged ({type(error).__name__}): delete it and run the same command again") from error
+
+
+def _report(rollouts: list[Rollout]) -> EvalReport:
+    n, successes = len(rollouts), sum(r.success for r in rollouts)
+    interval = wilson(successes, n)
+    latencies = np.concatenate([r.latencies_s for r in rollouts])
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3 if len(latencies) else (math.nan, math.nan)
+    return EvalReport(
+        n=n,
+        successes=successes,
+        success_rate=successes / n,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        first_time_success=sum(not math.isnan(r.first_success_s) for r in rollouts) / n,
+        latency_p50_ms=float(p50),
+        latency_p99_ms=float(p99),
+        failures=dict(Counter(r.failure for r in rollouts if not r.success)),
+        rollouts=tuple(rollouts),
+    )

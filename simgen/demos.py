@@ -1,0 +1,190 @@
+"""Demonstrations in parallel: every episode is solved by the expert, replayed bit-exactly, then stored.
+
+The log is crash-consistent (``robostack.data.raw``): each worker writes finished episodes itself, so a kill at any moment
+loses at most the episodes in flight, and the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from robostack.data.atomic import read_json, write_json
+from robostack.data.raw import RawStore, StoreInfo
+from robostack.errors import ConfigError, ExpertError, RobostackError, SceneError
+from robostack.sim.env import TaskEnv
+from robostack.sim.observe import features
+from robostack.sim.replay import replays_exactly
+from robostack.sim.scene import Scene, train_seed, versions
+from robostack.task.spec import TaskSpec
+from simgen.experts.expert import Expert
+
+_SEEDS_PER_RUN = 1_000_000  # distance between the scenes of two values of ``seed``
+_GIVE_UP_AFTER, _MIN_SUCCESS = 24, 0.25
+_SUMMARY = "collected.json"
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Outcome of a collection.
+
+    Attributes:
+        n: verified demonstrations.
+        attempts: seeds tried for them, in order and without gaps.
+        expert_success_rate: share of the attempts that the expert solved and that replayed exactly.
+        replayed_exact: demonstrations that replayed to the last bit; all of them, or they would not be here.
+        per_minute: verified demonstrations per minute of wall time.
+        wall_s: time spent collecting, over all sessions [s].
+        failures: code -> attempts that failed so.
+        seeds: scene seeds of the demonstrations; the store may hold more.
+    """
+
+    n: int
+    attempts: int
+    expert_success_rate: float
+    replayed_exact: int
+    per_minute: float
+    wall_s: float
+    store_dir: Path
+    failures: dict[str, int]
+    seeds: tuple[int, ...]
+
+
+def collect(spec: TaskSpec, out_dir: Path | str, *, n: int, seed: int, workers: int, progress: bool) -> DemoReport:
+    """Record the first ``n`` seeds that the expert solves; the result does not depend on ``workers``.
+
+    Raises:
+        ConfigError: n or workers below 1.
+        ExpertError: the expert solves less than a quarter of the seeds.
+        DataError: ``out_dir`` holds demonstrations of another task.
+    """
+    if n < 1 or workers < 1:
+        raise ConfigError(f"demos need n >= 1 and workers >= 1, not n={n}, workers={workers}")
+    info = StoreInfo(spec.id, features(Scene(spec)), spec.instruction.text, versions())
+    store, start, spent = RawStore(out_dir, info), time.monotonic(), _spent(Path(out_dir))
+    done = {**dict.fromkeys(store.seeds(), True), **dict.fromkeys(store.failures(), False)}
+    try:
+        with tqdm(total=n, desc="demos", unit="demo", disable=not progress) as bar:
+            attempts = _attempt(spec, store, done, n=n, first=seed * _SEEDS_PER_RUN, workers=workers, bar=bar)
+    finally:
+        write_json(Path(out_dir) / _SUMMARY, {"wall_s": spent + time.monotonic() - start})
+    failures = Counter(failure.code for s, failure in store.failures().items() if s in attempts)
+    wall_s = max(1e-9, spent + time.monotonic() - start)
+    seeds = tuple(sorted(s for s in attempts if done[s]))
+    return DemoReport(
+        n, len(attempts), n / len(attempts), n, 60 * n / wall_s, wall_s, Path(out_dir), dict(failures), seeds
+    )
+
+
+def _spent(out_dir: Path) -> float:
+    path = out_dir / _SUMMARY
+    return float(read_json(path, f"delete {path}")["wall_s"]) if path.is_file() else 0.0
+
+
+def _attempt(spec: TaskSpec, store: RawStore, done: dict[int, bool], *, n: int, first: int, workers: int, bar) -> set[int]:
+    """Try seeds in order until ``n`` of a gap-free prefix succeeded; returns that prefix."""
+    order = _seeds(first)
+    prefix: list[int] = []
+    successes = 0
+    with _pool(spec, store, workers) as pool:
+        running: dict[Future, int] = {}
+        queued: list[int] = []
+        try:
+            while True:
+                while len(prefix) < len(queued) and queued[len(prefix)] in done:
+                    ok = done[queued[len(prefix)]]
+                    prefix.append(queued[len(prefix)])
+                    successes += ok
+                    bar.update(int(ok))
+                    if successes == n:
+                        return set(prefix)
+                    _check_worth(spec, store, len(prefix), successes)
+                # Never more in flight than can still be needed: no seed is solved in vain.
+                while len(running) < 2 * workers and successes + _open(queued, prefix, done) < n:
+                    seed = next(order)
+                    queued.append(seed)
+                    if seed not in done:
+                        running[pool.submit(_solve, seed)] = seed
+                if not running:
+                    continue
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done[running.pop(future)] = future.result()
+        except BrokenProcessPool as error:
+            raise RobostackError("a worker process died: run the same command again, finished episodes are kept") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _open(queued: list[int], prefix: list[int], done: dict[int, bool]) -> int:
+    """Seeds beyond the prefix that have succeeded or may still do so."""
+    return sum(done.get(seed, True) for seed in queued[len(prefix) :])
+
+
+def _seeds(first: int) -> Iterator[int]:
+    index = first
+    while True:
+        yield train_seed(index)
+        index += 1
+
+
+def _check_worth(spec: TaskSpec, store: RawStore, attempts: int, successes: int) -> None:
+    if attempts < _GIVE_UP_AFTER or successes >= _MIN_SUCCESS * attempts:
+        return
+    failures = store.failures()
+    code, count = Counter(f.code for f in failures.values()).most_common(1)[0]
+    example = next(f.message for f in failures.values() if f.code == code)
+    raise ExpertError(
+        f"the expert solved {successes} of {attempts} seeds of '{spec.name}' on {spec.robot.name}; {count} failed with"
+        f" {code} ({example[:160]}): simplify the sentence or choose another robot"
+    )
+
+
+def _pool(spec: TaskSpec, store: RawStore, workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # forked MuJoCo and OpenMP threads are undefined
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(spec.to_json(), store.directory))
+
+
+# Worker.
+
+_worker: tuple[Expert, RawStore] | None = None
+
+
+def _start_worker(spec_json: str, directory: Path) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json))), RawStore(directory)
+
+
+def _solve(seed: int) -> bool:
+    """Solve, replay and store one seed; returns whether it gave a demonstration."""
+    assert _worker is not None
+    expert, store = _worker
+    try:
+        episode, code = expert.solve(seed)
+    except SceneError as error:
+        store.save_failure(seed, error.code, str(error))
+        return False
+    if code:
+        store.save_failure(seed, code, "; ".join(expert.log) or code)
+        return False
+    if not replays_exactly(expert.env.scene, episode):
+        store.save_failure(seed, "REPLAY_DIFFERS", "the stored controls lead to another final state")
+        return False
+    store.save(episode)
+    return True
+
+
+def replay_all(spec: TaskSpec, store: RawStore, seeds: Iterable[int]) -> int:
+    """How many stored episodes replay to the last bit."""
+    scene = Scene(spec)
+    return sum(replays_exactly(scene, store.load(seed)) for seed in seeds)
