@@ -1,0 +1,1 @@
+"""Datasets as arrays: episodes, windows over them, and their normalisation."""
