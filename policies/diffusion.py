@@ -192,7 +192,9 @@ class DiffusionPolicy(TrainablePolicy):
             )
         if not np.isfinite(values).all():
             lane, _, column = np.argwhere(~np.isfinite(values))[0]
-            raise DataError(f"observation '{names[column]}' is not finite in lane {lane}: check the sensor or simulator")
+            raise DataError(
+                f"observation '{names[column]}' is not finite in lane {lane}: check the sensor or simulator"
+            )
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.sigma.device)
 
 

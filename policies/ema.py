@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def ema_decay(updates: int, *, inv_gamma: float = 1.0, power: float = 0.75, max_decay: float = 0.9999) -> float:
@@ -17,25 +20,24 @@ def ema_decay(updates: int, *, inv_gamma: float = 1.0, power: float = 0.75, max_
     return 0.0 if t == 0 else min(max(1 - (1 + t / inv_gamma) ** -power, 0.0), max_decay)
 
 
-class Ema:
-    """Averages trainable parameters in place; buffers are constants here (normalisers) and are not averaged."""
+class Ema(Generic[M]):
+    """A second copy of a model whose parameters trail the first; buffers are constants here and are not averaged.
 
-    def __init__(self, params: Iterable[nn.Parameter], *, power: float = 0.75, max_decay: float = 0.9999):
-        self._live = list(params)
-        self.params: list[Tensor] = [p.detach().clone() for p in self._live]
+    Attributes:
+        model: the averaged copy, in evaluation mode and without gradients.
+        updates: number of updates so far.
+    """
+
+    def __init__(self, live: M, *, power: float = 0.75, max_decay: float = 0.9999):
+        self.model: M = copy.deepcopy(live).requires_grad_(False).eval()
         self.updates = 0
+        self._live = [p.detach() for p in live.parameters()]
+        self._mean = [p.detach() for p in self.model.parameters()]
         self._power, self._max_decay = power, max_decay
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the averages towards the live weights; call once after each optimiser step."""
         decay = ema_decay(self.updates, power=self._power, max_decay=self._max_decay)
-        torch._foreach_lerp_(self.params, [p.detach() for p in self._live], 1.0 - decay)
+        torch._foreach_lerp_(self._mean, self._live, 1.0 - decay)
         self.updates += 1
-
-    @torch.no_grad()
-    def load(self, params: Sequence[Tensor], updates: int) -> None:
-        """Restore averages and their number of updates."""
-        for mine, other in zip(self.params, params, strict=True):
-            mine.copy_(other)
-        self.updates = updates

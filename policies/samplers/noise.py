@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,6 +27,7 @@ class LaneNoise:
         return torch.stack(lanes).to(self._device)
 
 
-def seeded(seed: int) -> torch.Generator:
-    """A CPU generator; nearby seeds give unrelated streams."""
-    return torch.Generator().manual_seed((int(seed) * 0x9E3779B97F4A7C15 + 0x1234567) % 2**63)
+def seeded(*entropy: int) -> torch.Generator:
+    """A CPU generator for a tuple of integers; nearby tuples give unrelated streams."""
+    words = np.random.SeedSequence([value % 2**64 for value in entropy]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))

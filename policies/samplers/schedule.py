@@ -104,9 +104,7 @@ def split(
     return sqrt_abar * x - sigma * pred, sqrt_abar * pred + sigma * x
 
 
-def target(
-    prediction: str, x0: Tensor, eps: Tensor, sqrt_abar: Tensor | float, sigma: Tensor | float
-) -> Tensor:
+def target(prediction: str, x0: Tensor, eps: Tensor, sqrt_abar: Tensor | float, sigma: Tensor | float) -> Tensor:
     """What the network is trained to output; ``split`` inverts it."""
     if prediction == "epsilon":
         return eps
