@@ -23,7 +23,7 @@ class Affine(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
         self.register_buffer("offset", torch.zeros(shape))
 
-    def fit(self, x: Float[np.ndarray, "N *shape"], modes: Sequence[str]) -> None:
+    def fit(self, x: Float[np.ndarray, "N ..."], modes: Sequence[str]) -> None:
         """Fit to samples; ``modes`` names the normalisation of each entry of the last axis."""
         shape = tuple(self.scale.shape)
         assert x.shape[1:] == shape, (x.shape, shape)

@@ -10,13 +10,13 @@ limits per step of the chunk (``per_step``), because the first actions of a rela
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from policies.affine import Affine
 from policies.base import POLICIES, Batch, PolicyRecord, TrainablePolicy
@@ -45,6 +45,8 @@ class DiffusionCfg:
         per_step: normalise each step of the chunk by its own limits.
         clip: clamp estimates of the clean chunk to the range of the data while sampling.
         sampler: default sampler for acting.
+        encoder: hidden widths of an MLP on the observation, whose output joins the observation as the condition;
+            empty for none, as in the paper. It sees each window once, not Tp times, so that its capacity is cheap.
         network: size of the U-Net.
     """
 
@@ -57,9 +59,13 @@ class DiffusionCfg:
     per_step: bool = True
     clip: bool = True
     sampler: str = "ddim10"
+    encoder: Sequence[int] = (256, 256)
     network: UnetCfg = field(default_factory=UnetCfg)
 
     def __post_init__(self):
+        object.__setattr__(self, "encoder", tuple(int(d) for d in self.encoder))
+        if any(d < 1 for d in self.encoder):
+            raise ConfigError(f"encoder={self.encoder} must be positive widths, or empty for no encoder")
         if self.To < 1 or not 1 <= self.Ta <= self.Tp - self.To + 1:
             raise ConfigError(
                 f"To={self.To}, Tp={self.Tp}, Ta={self.Ta} do not fit: needs To >= 1 and 1 <= Ta <= Tp - To + 1"
@@ -81,6 +87,15 @@ def _modes(names: tuple[str, ...]) -> list[str]:
 _ROTATION = tuple(f"r{i}" for i in range(1, 7))
 
 
+def _mlp(width: int, hidden: Sequence[int]) -> nn.Sequential:
+    """Linear layers with Mish in between; the last one is linear, because the U-Net applies a Mish of its own."""
+    layers: list[nn.Module] = []
+    for i, d in enumerate(hidden):
+        layers += [nn.Linear(width, d)] if i == 0 else [nn.Mish(), nn.Linear(width, d)]
+        width = d
+    return nn.Sequential(*layers)
+
+
 class DiffusionPolicy(TrainablePolicy):
     """The policy: network, normalisers and, for acting, a sampler."""
 
@@ -95,7 +110,9 @@ class DiffusionPolicy(TrainablePolicy):
         self.frame = Frame(features, cfg.frame)
         self.state_norm, self.object_norm = Affine(Ds), Affine(De)
         self.action_norm = Affine(cfg.Tp, Da) if cfg.per_step else Affine(Da)
-        self.model = ConditionalUnet1D(Da, cfg.To * (Ds + De), cfg.network)
+        observed = cfg.To * (Ds + De)
+        self.encoder = _mlp(observed, cfg.encoder)
+        self.model = ConditionalUnet1D(Da, observed + (cfg.encoder[-1] if cfg.encoder else 0), cfg.network)
         self.schedule = NoiseSchedule.cosine(cfg.diffusion_steps)
         self.register_buffer("sqrt_abar", torch.from_numpy(self.schedule.sqrt_abar).float(), persistent=False)
         self.register_buffer("sigma", torch.from_numpy(self.schedule.sigma).float(), persistent=False)
@@ -123,14 +140,15 @@ class DiffusionPolicy(TrainablePolicy):
         self, state: Float[Tensor, "B To Ds"], objects: Float[Tensor, "B To De"], origin: Float[Tensor, "B 4"]
     ) -> Float[Tensor, "B C"]:
         objects = self.object_norm(self.frame.objects(objects, origin))
-        return torch.cat([self.state_norm(state).flatten(1), objects.flatten(1)], dim=1)
+        observed = torch.cat([self.state_norm(state).flatten(1), objects.flatten(1)], dim=1)
+        return torch.cat([observed, self.encoder(observed)], dim=1) if self.cfg.encoder else observed
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean squared error of the prediction at random noise levels (eq. 5)."""
         origin = self.frame.origin(batch.state)
         cond = self._condition(batch.state, batch.environment_state, origin)
         a = self.action_norm(self.frame.actions(batch.action, origin))
-        k = torch.randint(self.schedule.K, (len(a),), generator=generator).to(a.device)
+        k = torch.randint(len(self.schedule), (len(a),), generator=generator).to(a.device)
         eps = torch.randn(a.shape, generator=generator).to(a.device)
         sqrt_abar, sigma = self.sqrt_abar[k, None, None], self.sigma[k, None, None]
         pred = self.model(sqrt_abar * a + sigma * eps, k, cond)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from robostack.errors import MissingExtra
 from robostack.registry import Registry
 
 
+@runtime_checkable
 class CurveLogger(Protocol):
     """Receives scalars during training."""
 

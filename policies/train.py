@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ class TrainCfg:
     lr: float = 1e-3
     warmup_steps: int = 200
     weight_decay: float = 1e-6
-    betas: tuple[float, float] = (0.95, 0.999)
+    betas: Sequence[float] = (0.95, 0.999)
     grad_clip: float = 1.0
     ema_power: float = 0.75
     val_fraction: float = 0.02
@@ -85,6 +85,8 @@ class TrainCfg:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise ConfigError(f"train.betas={self.betas} must be two numbers in [0, 1)")
         for name in ("steps", "batch_size", "log_every", "val_every", "lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
@@ -118,8 +120,8 @@ def lr_factor(step: int, cfg: TrainCfg) -> float:
 def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays, out_dir: Path | str) -> TrainResult:
     """Train a policy, or continue where an interrupted training of the same configuration stopped.
 
-    ``out_dir`` receives ``checkpoint/``, ``losses.csv`` and ``result.json``; while it runs, ``train_state.safetensors``.
-    A finished training of the same configuration and dataset is returned at once.
+    ``out_dir`` receives ``checkpoint/``, ``losses.csv`` and ``result.json``, and ``train_state.safetensors`` while it
+    runs. A finished training of the same configuration and dataset is returned at once.
 
     Raises:
         ConfigError: unusable values, a training of another configuration in ``out_dir``, or a loss that is not finite.
@@ -165,7 +167,7 @@ class _Training:
         self.state, self.objects, self.action = (torch.from_numpy(c).float().to(device) for c in columns)
         self.params = list(self.policy.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.params, lr=cfg.lr, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True
+            self.params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), weight_decay=cfg.weight_decay, fused=True
         )
         self.amp = cfg.amp == "bf16" or (cfg.amp == "auto" and device.type == "cuda")
 

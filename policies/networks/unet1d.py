@@ -1,4 +1,4 @@
-"""Conditional temporal U-Net of Diffusion Policy (Chi et al., arXiv 2303.04137, section IV-A; after Janner et al. 2022).
+"""Conditional temporal U-Net of Diffusion Policy (Chi et al., arXiv 2303.04137, section IV-A).
 
 Parameter names and shapes are those of the authors' implementation, so that their weights load. Two habits of that
 implementation are part of the architecture and kept: every up level ends with an upsampling, and the skip of the
@@ -12,6 +12,7 @@ for all of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class UnetCfg:
         step_dim: width of the embedding of the diffusion step; even.
     """
 
-    down_dims: tuple[int, ...] = (256, 512, 1024)
+    down_dims: Sequence[int] = (256, 512, 1024)
     kernel: int = 5
     groups: int = 8
     step_dim: int = 256

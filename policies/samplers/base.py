@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -15,6 +15,7 @@ SamplerState = Mapping[str, Tensor]
 """Memory between decisions, tensors with a leading lane axis; empty for a memoryless sampler."""
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """A network bound to one batch of observations."""
 
@@ -25,6 +26,7 @@ class Denoiser(Protocol):
         ...
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Turns noise into a chunk of normalised actions."""
 

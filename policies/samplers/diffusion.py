@@ -53,7 +53,7 @@ class _Ladder(ABC):
     def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
         """Draw a chunk."""
         x = noise.draw()
-        for k, k_next in self.levels(denoiser.schedule.K):
+        for k, k_next in self.levels(len(denoiser.schedule)):
             c = self.coefs(denoiser.schedule, k, k_next)
             x0, eps = denoiser(x, k)
             x = step(c, x, x0, eps, noise.draw() if c.noise else None)

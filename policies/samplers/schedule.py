@@ -55,9 +55,7 @@ class NoiseSchedule:
         beta = np.minimum(1 - power((i + 1) / K) / power(i / K), 0.999)
         return cls(np.cumprod(1 - beta))
 
-    @property
-    def K(self) -> int:
-        """Number of diffusion steps."""
+    def __len__(self) -> int:
         return len(self.abar)
 
     @property

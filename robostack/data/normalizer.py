@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class Normalizer:
             ConfigError: an unknown mode.
             DataError: no samples, or a sample that is not finite.
         """
-        x = np.asarray(x, dtype=np.float64).reshape(-1, x.shape[-1])
+        x = np.asarray(x, dtype=np.float64).reshape(math.prod(x.shape[:-1]), x.shape[-1])
         modes = np.asarray([mode] * x.shape[1] if isinstance(mode, str) else list(mode), dtype=object)
         assert len(modes) == x.shape[1], (len(modes), x.shape)
         unknown = sorted(set(modes) - set(MODES))

@@ -7,9 +7,17 @@ The gripper follows its target with a lag; a cube is grasped when the fingers cl
 
 from __future__ import annotations
 
-import numpy as np
+import resource
+from contextlib import contextmanager
 
+import numpy as np
+import pytest
+import torch
+
+from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.networks.unet1d import UnetCfg
 from robostack.data.arrays import EpisodeArrays
+from robostack.data.sequence import SequenceSampler
 from robostack.runtime.protocols import Policy
 from robostack.types import Features, Observation
 
@@ -142,3 +150,59 @@ def toy_rollouts(policy: Policy, count: int, seed: int = 10**9) -> tuple[float, 
             world.step(actions[:, k])
             window = [*window[1:], world.observe()]
     return float(world.success().mean()), world.grasp_error
+
+
+@pytest.fixture(scope="session")
+def demos() -> EpisodeArrays:
+    return toy_demos(6)
+
+
+@pytest.fixture(scope="session")
+def rollouts():
+    return toy_rollouts
+
+
+@pytest.fixture(scope="session")
+def make_demos():
+    return toy_demos
+
+
+@pytest.fixture
+def tiny() -> DiffusionCfg:
+    return DiffusionCfg(Tp=8, Ta=4, sampler="ddim5", network=UnetCfg((8, 16), kernel=3, groups=4, step_dim=8))
+
+
+@pytest.fixture
+def policy(tiny: DiffusionCfg, demos: EpisodeArrays) -> DiffusionPolicy:
+    """An untrained policy with fitted normalisers."""
+    torch.manual_seed(0)
+    policy = DiffusionPolicy(tiny, demos.features)
+    policy.fit_statistics(demos, SequenceSampler(demos.ends, tiny.To, tiny.Tp))
+    return policy.eval()
+
+
+@pytest.fixture
+def observe(demos: EpisodeArrays):
+    """Stacked observation windows ending at the given rows."""
+
+    def window(*rows: int) -> Observation:
+        index = np.stack([np.array([max(0, row - 1), row]) for row in rows])
+        return Observation(1.5, demos.state[index], demos.environment_state[index])
+
+    return window
+
+
+@pytest.fixture
+def full_disk():
+    """Within the context, no file can grow beyond ``limit`` bytes."""
+
+    @contextmanager
+    def limited(limit: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
