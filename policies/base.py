@@ -37,6 +37,7 @@ class TrainablePolicy(nn.Module, ABC):
     Normalisers are buffers: fitted once by ``fit_statistics``, then saved and moved with the weights.
     """
 
+    cfg: Any
     features: Features
     horizon: Horizon
     task_id: str = ""
@@ -49,6 +50,10 @@ class TrainablePolicy(nn.Module, ABC):
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
+
+    @abstractmethod
+    def use_sampler(self, name: str) -> None:
+        """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
 
     @abstractmethod
     def reset(self, mask: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"]) -> None:

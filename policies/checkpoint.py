@@ -22,7 +22,6 @@ from safetensors.torch import save as dump_tensors
 
 from policies.atomic import write_directory
 from policies.base import POLICIES, TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
-from policies.samplers import SAMPLERS
 from robostack.errors import CheckpointError, ConfigError, UnknownName
 from robostack.types import Features
 
@@ -98,8 +97,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
     if sampler is not None:
-        SAMPLERS[sampler].evaluations(policy.cfg.diffusion_steps)
-        policy.sampler = SAMPLERS[sampler]
+        policy.use_sampler(sampler)
     return policy.to(where).requires_grad_(False).eval()
 
 

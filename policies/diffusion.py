@@ -4,8 +4,9 @@ Chi et al., Diffusion Policy: Visuomotor Policy Learning via Action Diffusion, a
 Training minimises ``|| eps - eps_theta(sqrt(abar_k) a + sigma_k eps, k, O) ||^2`` (eq. 5) over uniform k; acting
 denoises a chunk of Tp actions and executes Ta of them from index To - 1, the action of the last observation.
 
-Departures from the paper, each a field of the configuration: positions relative to the gripper (``frame``), and
-limits per step of the chunk (``per_step``), because the first actions of a relative chunk move far less than its last.
+Departures from the paper, each a field of the configuration: positions relative to the gripper (``frame``), limits per
+step of the chunk (``per_step``), because the first actions of a relative chunk move far less than its last, an MLP on
+the observation (``encoder``), and a network that predicts the clean chunk (``prediction``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class DiffusionCfg:
     Attributes:
         To, Tp, Ta: observation, prediction and execution steps.
         diffusion_steps: K, levels of noise in training.
-        prediction: what the network outputs: ``epsilon``, ``sample`` or ``v``.
+        prediction: what the network outputs: ``epsilon`` (as in the paper), ``sample`` or ``v``. Short trainings need
+            ``sample``: errors of an epsilon at high noise are amplified by sigma / sqrt(abar).
         frame: ``gripper`` or ``world``; joint-space data always uses ``world``.
         per_step: normalise each step of the chunk by its own limits.
         clip: clamp estimates of the clean chunk to the range of the data while sampling.
@@ -54,7 +56,7 @@ class DiffusionCfg:
     Tp: int = 16
     Ta: int = 8
     diffusion_steps: int = 100
-    prediction: str = "epsilon"
+    prediction: str = "sample"
     frame: str = "gripper"
     per_step: bool = True
     clip: bool = True
@@ -175,6 +177,11 @@ class DiffusionPolicy(TrainablePolicy):
     def noise(self, generators: list[torch.Generator]) -> LaneNoise:
         """Source of chunk-shaped noise, one lane per generator."""
         return LaneNoise(generators, (self.cfg.Tp, len(self.features.action)), self.sigma.device)
+
+    def use_sampler(self, name: str) -> None:
+        """Act with another sampler; episodes under way are forgotten."""
+        SAMPLERS[name].evaluations(self.cfg.diffusion_steps)
+        self.sampler, self._lanes, self._memory = SAMPLERS[name], [], {}
 
     def reset(self, mask: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"]) -> None:
         """Start new episodes in the lanes of ``mask``; a change of the number of lanes must reset them all."""

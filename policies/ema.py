@@ -39,5 +39,5 @@ class Ema(Generic[M]):
     def update(self) -> None:
         """Move the averages towards the live weights; call once after each optimiser step."""
         decay = ema_decay(self.updates, power=self._power, max_decay=self._max_decay)
-        torch._foreach_lerp_(self._mean, self._live, 1.0 - decay)
+        torch._foreach_lerp_(self._mean, self._live, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.updates += 1

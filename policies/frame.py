@@ -36,6 +36,10 @@ def _axis_of(names: Sequence[str], *, only: Sequence[str] | None = None) -> Int[
 class Frame(nn.Module):
     """Moves positions between the world and the policy's frame. Holds indices only, no weights."""
 
+    position: Tensor
+    action_axis: Tensor
+    object_axis: Tensor
+
     def __init__(self, features: Features, frame: str):
         """Resolve the columns; falls back to ``world`` where the features name no gripper position."""
         super().__init__()

@@ -225,7 +225,7 @@ class _Training:
 
     def _point(self, recent: list[Tensor], done: int) -> LossPoint:
         train = float(torch.stack(recent).mean())
-        weights = torch.stack(torch._foreach_norm([p.detach() for p in self.params])).sum()
+        weights = torch.nn.utils.get_total_norm([p.detach() for p in self.params])
         if not (math.isfinite(train) and bool(weights.isfinite())):
             raise ConfigError(
                 f"training diverged before step {done}: the loss is {train}; lower train.lr={self.cfg.lr} "

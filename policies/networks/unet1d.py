@@ -12,8 +12,9 @@ for all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -155,13 +156,13 @@ class ConditionalUnet1D(nn.Module):
         film_of = iter(film)
         h = x.transpose(1, 2)
         skips = []
-        for first, second, down in self.down_modules:
+        for first, second, down in cast(Iterable[nn.ModuleList], self.down_modules):
             h = second(first(h, next(film_of)), next(film_of))
             skips.append(h)
             h = down(h)
         for block in self.mid_modules:
             h = block(h, next(film_of))
-        for first, second, up in self.up_modules:
+        for first, second, up in cast(Iterable[nn.ModuleList], self.up_modules):
             h = torch.cat([h, skips.pop()], dim=1)
             h = up(second(first(h, next(film_of)), next(film_of)))
         return self.final_conv(h).transpose(1, 2)

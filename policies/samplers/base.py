@@ -19,7 +19,10 @@ SamplerState = Mapping[str, Tensor]
 class Denoiser(Protocol):
     """A network bound to one batch of observations."""
 
-    schedule: NoiseSchedule
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """Noise levels that the network was trained on."""
+        ...
 
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Estimates (x0, eps) for a chunk at diffusion step k; x0 is clipped where the policy says so."""

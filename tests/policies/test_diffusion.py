@@ -6,7 +6,7 @@ import torch
 
 from policies.base import POLICIES, Batch, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
-from policies.samplers import SAMPLERS, seeded
+from policies.samplers import seeded
 from robostack.errors import ConfigError, DataError, DeviceUnavailable, UnknownName
 from robostack.runtime.protocols import Policy
 
@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_chunk_and_another_seed_another(policy, obs
 
 @pytest.mark.parametrize("sampler", ["ddim5", "ddpm100"])
 def test_a_lane_does_not_depend_on_which_other_lanes_are_in_the_batch(policy, observe, sampler):
-    policy.sampler = SAMPLERS[sampler]
+    policy.use_sampler(sampler)
     together = act(policy, observe(10, 60, 99), [7, 8, 9])
     for lane, (row, seed) in enumerate(((10, 7), (60, 8), (99, 9))):
         np.testing.assert_allclose(act(policy, observe(row), [seed])[0], together[lane], atol=2e-5)

@@ -93,7 +93,7 @@ def test_every_sampler_draws_from_the_distribution_of_an_exact_denoiser(name):
     x, state = sampler.sample(GaussianDenoiser(), noise, sampler.start(40))
     assert x.shape == (40, 16, 10)
     assert x.mean() == pytest.approx(0.3, abs=0.02)
-    assert x.std() == pytest.approx(0.2, abs=0.12 if sampler.evaluations(100) < 10 else 0.03)
+    assert x.std() == pytest.approx(0.2, abs=0.02 + 0.6 / sampler.evaluations(100))  # Larger jumps, coarser result.
     assert sampler.reset(state, torch.ones(40, dtype=torch.bool)).keys() == state.keys()
 
 

@@ -13,8 +13,10 @@ from safetensors.torch import load
 
 from policies.checkpoint import load_policy
 from policies.loggers import LOGGERS, NoLogger
+from policies.networks.unet1d import UnetCfg
 from policies.train import CHECKPOINT, RESULT, STATE, TrainCfg, fit, lr_factor
 from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra, StorageError, UnknownName
+from robostack.types import Observation
 
 CFG = TrainCfg(
     steps=12, batch_size=8, warmup_steps=2, val_every=6, log_every=3, val_fraction=0.2, device="cpu", threads=1,
@@ -62,12 +64,11 @@ def test_training_leaves_a_checkpoint_curves_and_nothing_else(demos, tiny, tmp_p
 
 def test_a_policy_reproduces_the_demonstrations_it_was_trained_on(make_demos, tiny, tmp_path):
     demos = make_demos(1)
-    cfg = replace(CFG, steps=700, batch_size=64, lr=3e-3, warmup_steps=50, log_every=700, val_fraction=0.0)
-    policy = load_policy(fit(cfg, "diffusion_unet", replace(tiny, Ta=7), demos, tmp_path).checkpoint, sampler="ddim10")
+    cfg = replace(CFG, steps=400, batch_size=64, lr=3e-3, warmup_steps=20, log_every=400, val_fraction=0.0)
+    cfg_policy = replace(tiny, Ta=7, encoder=(128, 128), network=UnetCfg((16, 32), kernel=3, step_dim=16))
+    policy = load_policy(fit(cfg, "diffusion_unet", cfg_policy, demos, tmp_path).checkpoint, sampler="ddim10")
     rows = np.arange(1, len(demos.action) - 8, 7)
     policy.reset(np.ones(len(rows), bool), rows)
-    from robostack.types import Observation
-
     window = rows[:, None] + np.array([-1, 0])
     chunk = policy.infer(Observation(0.0, demos.state[window], demos.environment_state[window])).actions
     error = chunk - demos.action[rows[:, None] + np.arange(7)]
