@@ -44,7 +44,9 @@ class EpisodeArrays:
             raise DataError("the dataset is empty: record demonstrations first, with  robostack demos")
         starts = np.concatenate([[0], self.ends[:-1]])
         if (self.ends <= starts).any() or self.ends[-1] != len(self.action):
-            raise DataError(f"episode ends must increase up to the {len(self.action)} rows, got {self.ends.tolist()[:8]}")
+            raise DataError(
+                f"episode ends must increase up to the {len(self.action)} rows, got {self.ends.tolist()[:8]}"
+            )
         for kind in ("state", "environment_state", "action"):
             self._check_column_group(kind)
         return self

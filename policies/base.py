@@ -1,0 +1,118 @@
+"""What the trainer, the checkpoints and the command line need to know about a policy, and the policies by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from robostack.data.arrays import EpisodeArrays
+from robostack.data.sequence import SequenceSampler
+from robostack.errors import ConfigError, DeviceUnavailable
+from robostack.registry import Registry
+from robostack.runtime.protocols import Horizon
+from robostack.types import ActionChunk, Features, Observation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of a dataset, in physical units and the world frame."""
+
+    state: Float[Tensor, "B To Ds"]
+    environment_state: Float[Tensor, "B To De"]
+    action: Float[Tensor, "B Tp Da"]
+
+
+class TrainablePolicy(nn.Module, ABC):
+    """A policy that the one trainer can train and that the runtime can run.
+
+    Normalisers are buffers: fitted once by ``fit_statistics``, then saved and moved with the weights.
+    """
+
+    cfg: Any
+    features: Features
+    horizon: Horizon
+    task_id: str = ""
+    language: str = ""
+
+    @abstractmethod
+    def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
+        """Fit the normalisers to a dataset."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
+
+    @abstractmethod
+    def use_sampler(self, name: str) -> None:
+        """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
+
+    @abstractmethod
+    def reset(self, mask: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"]) -> None:
+        """Start new episodes; see ``robostack.runtime.protocols.Policy``."""
+
+    @abstractmethod
+    def infer(self, obs: Observation) -> ActionChunk:
+        """Predict a chunk; see ``robostack.runtime.protocols.Policy``."""
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    """A policy class and its configuration class."""
+
+    cfg: type
+    build: Callable[[Any, Features], TrainablePolicy]
+
+
+POLICIES: Registry[PolicyRecord] = Registry("policy")
+
+
+def cfg_to_dict(cfg: Any) -> dict[str, Any]:
+    """Plain YAML values of a frozen configuration."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(cfg))
+
+
+def cfg_from_dict(cls: type, values: Mapping[str, Any]) -> Any:
+    """Inverse of ``cfg_to_dict``; raises ConfigError for a field that ``cls`` does not have."""
+    hints = typing.get_type_hints(cls)
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{cls.__name__} has no field '{unknown[0]}': use {', '.join(sorted(known))}")
+    nested = {name: hints[name] for name in values if dataclasses.is_dataclass(hints[name])}
+    return cls(
+        **{
+            name: cfg_from_dict(nested[name], value) if name in nested and isinstance(value, Mapping) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device by name: ``cpu``, ``cuda``, or ``auto`` for cuda where there is one.
+
+    Raises:
+        ConfigError: another name.
+        DeviceUnavailable: cuda on a machine without it.
+    """
+    if name not in ("cpu", "cuda", "auto"):
+        raise ConfigError(f"unknown device '{name}': use cpu, cuda or auto")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DeviceUnavailable("device 'cuda' was asked for, but torch sees none: use device=cpu, or device=auto")
+    return torch.device("cuda")

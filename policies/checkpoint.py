@@ -1,0 +1,157 @@
+"""Checkpoints: a directory with weights, configuration and a manifest of hashes. Nothing is ever unpickled.
+
+::
+
+    model.safetensors   averaged weights and normalisers
+    config.yaml         policy name and configuration, features, task
+    manifest.json       format version, step, git hash, metrics, SHA-256 of the two files above
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
+
+from policies.atomic import write_directory
+from policies.base import POLICIES, TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
+from robostack.errors import CheckpointError, ConfigError, UnknownName
+from robostack.types import Features
+
+FORMAT = "robostack.checkpoint"
+VERSION = 1
+WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.yaml", "manifest.json"
+_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
+
+
+def git_hash() -> str | None:
+    """Commit of the checkout that this package runs from; None outside git."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def save_checkpoint(
+    path: Path | str, policy: TrainablePolicy, policy_name: str, *, step: int, metrics: Mapping[str, float]
+) -> Path:
+    """Write a checkpoint directory, replacing an older checkpoint at the same place.
+
+    Raises:
+        CheckpointError: ``path`` exists and is not a checkpoint.
+        StorageError: the disk does not take it; an older checkpoint stays.
+    """
+    path = Path(path)
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise CheckpointError(f"{path} exists and is not a checkpoint: choose another directory, it is not overwritten")
+    config = {
+        "policy": policy_name,
+        "cfg": cfg_to_dict(policy.cfg),
+        "features": policy.features.to_dict(),
+        "task_id": policy.task_id,
+        "language": policy.language,
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+    files = {WEIGHTS: dump_tensors(weights), CONFIG: yaml.safe_dump(config, sort_keys=False).encode()}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "step": step,
+        "git_hash": git_hash(),
+        "metrics": dict(metrics),
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    write_directory(path, {**files, MANIFEST: json.dumps(manifest, indent=2).encode()})
+    return path
+
+
+def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = None) -> TrainablePolicy:
+    """Load a checkpoint for acting.
+
+    Args:
+        path: the checkpoint directory.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        sampler: name of a sampler; default is the one in the checkpoint.
+
+    Raises:
+        CheckpointError: absent, foreign, damaged, or of a newer format.
+        DeviceUnavailable: no such device.
+        UnknownName: no such sampler.
+    """
+    where = resolve_device(device)
+    path = Path(path)
+    manifest = read_manifest(path)
+    files = {name: _verified(path, name, manifest) for name in (WEIGHTS, CONFIG)}
+    policy = _build(path, yaml.safe_load(files[CONFIG]))
+    try:
+        policy.load_state_dict(load_tensors(files[WEIGHTS]))
+    except Exception as error:  # safetensors and torch raise several types; all mean the same here.
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
+    if sampler is not None:
+        policy.use_sampler(sampler)
+    return policy.to(where).requires_grad_(False).eval()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint; raises CheckpointError as ``load_policy`` does."""
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint at {path}: train one with  robostack train, or check the path")
+    if path.is_file() or not (path / MANIFEST).is_file():
+        found = [path] if path.is_file() else sorted(path.iterdir())
+        pickle = next((f.name for f in found if f.suffix in _PICKLES), None)
+        why = f"'{pickle}' is a pickle, which is never loaded" if pickle else f"it has no {MANIFEST}"
+        raise CheckpointError(f"{path} is not a robostack checkpoint ({why}): pass the directory that training wrote")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        foreign = manifest.get("format") != FORMAT
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path / MANIFEST} is damaged: copy the checkpoint again, or train again") from error
+    if foreign:
+        raise CheckpointError(f"{path} is not a robostack checkpoint: its manifest is of another program")
+    version = manifest.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise CheckpointError(f"{path} has format version {version}, this robostack reads up to {VERSION}: upgrade it")
+    return manifest
+
+
+def _verified(path: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+    expected = manifest.get("sha256", {}).get(name)
+    try:
+        data = (path / name).read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} has no {name}: copy the checkpoint again, or train again") from None
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise CheckpointError(
+            f"{path / name} is damaged ({len(data)} bytes, its hash differs from the manifest): "
+            "copy the checkpoint again, or train again"
+        )
+    return data
+
+
+def _build(path: Path, config: Mapping[str, Any]) -> TrainablePolicy:
+    try:
+        record = POLICIES[config["policy"]]
+        policy = record.build(cfg_from_dict(record.cfg, config["cfg"]), Features.from_dict(config["features"]))
+        policy.task_id, policy.language = config["task_id"], config["language"]
+    except (UnknownName, ConfigError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / CONFIG}: {error}: it was written by another version of robostack") from error
+    return policy
+
+
+def require_features(policy: TrainablePolicy, features: Features) -> None:
+    """Raise CheckpointError, naming what differs, unless the policy was trained on these features."""
+    differences = policy.features.differences(features)
+    if differences:
+        raise CheckpointError(
+            f"the policy was trained for other features ({'; '.join(differences)}): "
+            "use a checkpoint of this task, or train one"
+        )

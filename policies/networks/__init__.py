@@ -1,0 +1,1 @@
+"""Networks, without any knowledge of diffusion, data or training."""
