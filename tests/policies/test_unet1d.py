@@ -98,7 +98,8 @@ def test_outputs_equal_those_of_an_independent_implementation_with_the_same_weig
     lerobot = pytest.importorskip("lerobot.policies.diffusion.modeling_diffusion")
     config = pytest.importorskip("lerobot.policies.diffusion.configuration_diffusion").DiffusionConfig()
     config.down_dims, config.n_groups, config.kernel_size, config.diffusion_step_embed_dim = SMALL.down_dims, 8, 5, 16
-    config.output_features = {"action": type("F", (), {"type": "ACTION", "shape": (3,)})()}
+    types = pytest.importorskip("lerobot.configs.types")
+    config.output_features = {"action": types.PolicyFeature(type=types.FeatureType.ACTION, shape=(3,))}
     other = lerobot.DiffusionConditionalUnet1d(config, global_cond_dim=5)
     mine = ConditionalUnet1D(3, 5, SMALL)
     other.load_state_dict({_their_name(name): value for name, value in mine.state_dict().items()})
