@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from policies.networks.unet1d import ConditionalUnet1D, SinusoidalPosEmb, UnetCfg
+from policies.networks.unet1d import PAPER, ConditionalUnet1D, SinusoidalPosEmb, UnetCfg
 from robostack.errors import ConfigError
 
 SMALL = UnetCfg((8, 16, 32), kernel=5, groups=8, step_dim=16)
@@ -53,7 +53,7 @@ def test_the_state_dict_has_the_official_names_and_shapes(dims, d):
 
 def test_the_official_size_has_the_published_number_of_parameters():
     with torch.device("meta"):
-        net = ConditionalUnet1D(10, 46, UnetCfg())  # robomimic Can: 23 observed numbers, 2 steps.
+        net = ConditionalUnet1D(10, 46, PAPER)  # robomimic Can: 23 observed numbers, 2 steps.
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(65.88, abs=0.3)
 
 
