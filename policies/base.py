@@ -1,4 +1,4 @@
-"""What the trainer, the checkpoints and the command line need to know about a policy, and the policies by name."""
+"""What the trainer, the checkpoints and the command line need to know about a policy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
-from robostack.registry import Registry
 from robostack.runtime.protocols import Horizon
 from robostack.types import ActionChunk, Features, Observation
 
@@ -70,9 +69,6 @@ class PolicyRecord:
 
     cfg: type
     build: Callable[[Any, Features], TrainablePolicy]
-
-
-POLICIES: Registry[PolicyRecord] = Registry("policy")
 
 
 def cfg_to_dict(cfg: Any) -> dict[str, Any]:

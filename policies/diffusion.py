@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from policies.affine import Affine
-from policies.base import POLICIES, Batch, PolicyRecord, TrainablePolicy
+from policies.base import Batch, TrainablePolicy
 from policies.frame import FRAMES, Frame
 from policies.networks.unet1d import ConditionalUnet1D, UnetCfg
 from policies.samplers import SAMPLERS, LaneNoise, NoiseSchedule, Sampler, SamplerState, seeded
@@ -241,6 +241,3 @@ class _BoundDenoiser:
         sqrt_abar, sigma = float(policy.schedule.sqrt_abar[k]), float(policy.schedule.sigma[k])
         x0, eps = split(policy.cfg.prediction, x, pred, sqrt_abar, sigma)
         return (x0.clamp(-1, 1) if policy.cfg.clip else x0), eps
-
-
-POLICIES.add("diffusion_unet", PolicyRecord(cfg=DiffusionCfg, build=DiffusionPolicy))

@@ -25,12 +25,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from policies.atomic import write_file
-from policies.base import POLICIES, Batch, TrainablePolicy, cfg_to_dict, resolve_device
+from policies.base import Batch, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.ema import Ema
 from policies.loggers import LOGGERS
 from policies.samplers.noise import seeded
 from policies.train_state import LossPoint, Progress, load_state, require_identity, save_state
+from policies.zoo import POLICIES
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError
@@ -277,12 +278,12 @@ def _finished(out_dir: Path, identity: dict) -> TrainResult | None:
     path = out_dir / RESULT
     if not path.is_file():
         return None
-    saved = json.loads(path.read_text())
-    require_identity(saved["identity"], identity, path)
     try:
+        saved = json.loads(path.read_text())
+        require_identity(saved["identity"], identity, path)
         load_policy(out_dir / CHECKPOINT)
-    except CheckpointError as error:
-        log.warning("training again, the finished one cannot be used: %s", error)
+    except (CheckpointError, ValueError, KeyError, TypeError) as error:
+        log.warning("training again, the finished one in %s cannot be used: %s", out_dir, error)
         return None
     losses = tuple(LossPoint(s, t, math.nan if v is None else v) for s, t, v in saved["losses"])
     return _result(out_dir / CHECKPOINT, Progress(losses[-1].step, losses, saved["wall_s"]))

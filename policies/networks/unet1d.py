@@ -25,7 +25,7 @@ from robostack.errors import ConfigError
 
 @dataclass(frozen=True)
 class UnetCfg:
-    """Size of the network.
+    """Size of the network. The default is for minutes of training on a CPU; ``PAPER`` is the authors' size.
 
     Attributes:
         down_dims: channels per level; each level after the first halves the number of steps.
@@ -34,10 +34,10 @@ class UnetCfg:
         step_dim: width of the embedding of the diffusion step; even.
     """
 
-    down_dims: Sequence[int] = (256, 512, 1024)
-    kernel: int = 5
+    down_dims: Sequence[int] = (64, 128)
+    kernel: int = 3
     groups: int = 8
-    step_dim: int = 256
+    step_dim: int = 64
 
     def __post_init__(self):
         object.__setattr__(self, "down_dims", tuple(int(d) for d in self.down_dims))
@@ -57,6 +57,9 @@ class UnetCfg:
                 f"Tp={Tp} is not divisible by {factor}, as {len(self.down_dims)} levels in network.down_dims demand: "
                 f"use Tp={near}, or other down_dims"
             )
+
+
+PAPER = UnetCfg(down_dims=(256, 512, 1024), kernel=5, groups=8, step_dim=256)
 
 
 class SinusoidalPosEmb(nn.Module):

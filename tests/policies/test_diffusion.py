@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from policies.base import POLICIES, Batch, cfg_from_dict, cfg_to_dict, resolve_device
+from policies.base import Batch, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
 from policies.samplers import seeded
+from policies.zoo import POLICIES
 from robostack.errors import ConfigError, DataError, DeviceUnavailable, UnknownName
 from robostack.runtime.protocols import Policy
 

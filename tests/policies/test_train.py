@@ -34,6 +34,11 @@ def assert_equal_bits(a, b):
         torch.testing.assert_close(a[name], b[name], atol=0, rtol=0)
 
 
+def first_rows(arrays, count):
+    columns = {name: getattr(arrays, name)[:count] for name in ("state", "environment_state", "action")}
+    return replace(arrays, **columns, ends=np.array([count]))
+
+
 @pytest.fixture
 def at_step(monkeypatch):
     """Run something when training logs a step."""
@@ -62,22 +67,23 @@ def test_training_leaves_a_checkpoint_curves_and_nothing_else(demos, tiny, tmp_p
     assert (policy.task_id, policy.language) == (demos.task_id, demos.language)
 
 
-def test_a_policy_reproduces_the_demonstrations_it_was_trained_on(make_demos, tiny, tmp_path):
-    demos = make_demos(1)
-    cfg = replace(CFG, steps=400, batch_size=64, lr=3e-3, warmup_steps=20, log_every=400, val_fraction=0.0)
+def test_a_policy_reproduces_the_motion_it_was_trained_on(demos, tiny, tmp_path):
+    demos = first_rows(demos, 40)  # The approach: about 10 cm in every chunk.
+    cfg = replace(CFG, steps=250, batch_size=40, lr=4e-3, warmup_steps=20, log_every=250, val_fraction=0.0)
     cfg_policy = replace(tiny, Ta=7, encoder=(128, 128), network=UnetCfg((16, 32), kernel=3, step_dim=16))
     policy = load_policy(fit(cfg, "diffusion_unet", cfg_policy, demos, tmp_path).checkpoint, sampler="ddim10")
     rows = np.arange(1, len(demos.action) - 8, 7)
     policy.reset(np.ones(len(rows), bool), rows)
     window = rows[:, None] + np.array([-1, 0])
     chunk = policy.infer(Observation(0.0, demos.state[window], demos.environment_state[window])).actions
-    error = chunk - demos.action[rows[:, None] + np.arange(7)]
-    assert np.median(np.linalg.norm(error[..., :3], axis=-1)) < 0.01  # [m]
+    wanted = demos.action[rows[:, None] + np.arange(7)]
+    error = np.linalg.norm((chunk - wanted)[..., :3], axis=-1)
+    moved = np.linalg.norm(wanted[..., :3] - demos.state[rows, None, :3], axis=-1)
+    assert np.median(error) < np.median(moved) / 4
 
 
 SCRIPT = """
 import os, signal, sys
-from policies import diffusion  # Registers the policy.
 from policies.loggers import LOGGERS, NoLogger
 from policies.train import fit
 import pickle
@@ -140,10 +146,11 @@ def test_a_finished_training_is_returned_at_once(demos, tiny, tmp_path, at_step)
     assert [p.train for p in again.losses] == [p.train for p in first.losses]
 
 
-def test_a_finished_training_with_a_damaged_checkpoint_is_repeated(demos, tiny, tmp_path):
+@pytest.mark.parametrize("name", [f"{CHECKPOINT}/model.safetensors", RESULT])
+def test_a_finished_training_with_a_damaged_file_is_repeated(demos, tiny, tmp_path, name):
     fit(CFG, "diffusion_unet", tiny, demos, tmp_path)
     expected = weights(tmp_path)
-    (tmp_path / CHECKPOINT / "model.safetensors").write_bytes(b"")
+    (tmp_path / name).write_bytes(b"")
     fit(CFG, "diffusion_unet", tiny, demos, tmp_path)
     assert_equal_bits(weights(tmp_path), expected)
 

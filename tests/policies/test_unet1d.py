@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from policies.networks.unet1d import ConditionalUnet1D, SinusoidalPosEmb, UnetCfg
+from policies.networks.unet1d import PAPER, ConditionalUnet1D, SinusoidalPosEmb, UnetCfg
 from robostack.errors import ConfigError
 
 SMALL = UnetCfg((8, 16, 32), kernel=5, groups=8, step_dim=16)
@@ -53,7 +53,7 @@ def test_the_state_dict_has_the_official_names_and_shapes(dims, d):
 
 def test_the_official_size_has_the_published_number_of_parameters():
     with torch.device("meta"):
-        net = ConditionalUnet1D(10, 46, UnetCfg())  # robomimic Can: 23 observed numbers, 2 steps.
+        net = ConditionalUnet1D(10, 46, PAPER)  # robomimic Can: 23 observed numbers, 2 steps.
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(65.88, abs=0.3)
 
 
@@ -98,7 +98,8 @@ def test_outputs_equal_those_of_an_independent_implementation_with_the_same_weig
     lerobot = pytest.importorskip("lerobot.policies.diffusion.modeling_diffusion")
     config = pytest.importorskip("lerobot.policies.diffusion.configuration_diffusion").DiffusionConfig()
     config.down_dims, config.n_groups, config.kernel_size, config.diffusion_step_embed_dim = SMALL.down_dims, 8, 5, 16
-    config.output_features = {"action": type("F", (), {"type": "ACTION", "shape": (3,)})()}
+    types = pytest.importorskip("lerobot.configs.types")
+    config.output_features = {"action": types.PolicyFeature(type=types.FeatureType.ACTION, shape=(3,))}
     other = lerobot.DiffusionConditionalUnet1d(config, global_cond_dim=5)
     mine = ConditionalUnet1D(3, 5, SMALL)
     other.load_state_dict({_their_name(name): value for name, value in mine.state_dict().items()})
