@@ -7,10 +7,10 @@ from typing import Any
 
 from robostack.cli import stages
 from robostack.cli.console import Console, make_console
-from robostack.cli.metrics import write_metrics
 from robostack.cli.settings import Settings, load_settings
 from robostack.cli.targets import target
 from robostack.cli.workspace import RunPaths, open_workspace
+from robostack.evaluation.schema import write_json_atomic
 from robostack.task.spec import TaskSpec
 
 STAGES = 7
@@ -33,14 +33,14 @@ def execute(args: Sequence[str]) -> int:
 def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: RunPaths, console: Console) -> None:
     demos_settings, eval_settings = settings["demos"], settings["eval"]
     with console.stage("scene") as stage:
-        scene = stages.summary(stages.check_scene(settings, spec))
+        stages.check_scene(settings, spec)
         stage.result = f"{len(spec.entities)} objects, settled and reachable"
     with console.stage("demos") as stage:
         workers = stages.resolve_workers(demos_settings["workers"])
         demos = stages.collect_demos(settings, spec, paths, console, n=demos_settings["n"], workers=workers)
         stage.result = demos_line(demos)
     with console.stage("dataset") as stage:
-        dataset = stages.export_dataset(settings, spec, demos.store_dir, paths, console)
+        dataset = stages.export_dataset(settings, spec, demos, paths, console)
         stage.result = str(dataset)
     with console.stage("train") as stage:
         trained = stages.train_policy(settings, plan, dataset, paths)
@@ -52,36 +52,18 @@ def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: Ru
         )
         stage.result = evaluation_line(evaluation)
     with console.stage("report") as stage:
-        _write_report(settings, spec, demos, trained, evaluation, paths, console)
+        metrics = target(settings, "write_report")(
+            paths.report,
+            spec=spec,
+            demos=demos,
+            training=trained,
+            evaluation=evaluation,
+            config=settings,
+            seconds=console.seconds,
+        )
         stage.result = paths.report.name
-    figures = {
-        "scene": scene,
-        "demos": stages.summary(demos),
-        "train": stages.training_figures(trained),
-        "evaluate": stages.summary(evaluation),
-    }
-    write_metrics(paths, "run", seconds=console.seconds, stages=figures, task_id=spec.id, sentence=settings["sentence"])
+    write_json_atomic(paths.metrics, metrics)  # the last file: it marks the run as finished
     console.final(f"report: {paths.report.resolve()}")
-
-
-def _write_report(
-    settings: Settings,
-    spec: TaskSpec,
-    demos: Any,
-    trained: Any,
-    evaluation: Any,
-    paths: RunPaths,
-    console: Console,
-) -> None:
-    target(settings, "write_report")(
-        paths.report,
-        spec=spec,
-        demos=demos,
-        training=trained,
-        evaluation=evaluation,
-        config=settings,
-        seconds=console.seconds,
-    )
 
 
 def demos_line(demos: Any) -> str:

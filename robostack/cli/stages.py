@@ -73,16 +73,17 @@ def collect_demos(
     return collect(spec, paths.demos, n=n, seed=settings["seed"], workers=workers, progress=console.progress)
 
 
-def export_dataset(settings: Settings, spec: TaskSpec, store_dir: Path, paths: RunPaths, console: Console) -> Path:
-    """The demonstrations as a LeRobot dataset in ``dataset/``."""
+def export_dataset(settings: Settings, spec: TaskSpec, demos: Any, paths: RunPaths, console: Console) -> Path:
+    """The demonstrations of a DemoReport as a LeRobot dataset in ``dataset/``."""
     from tqdm import tqdm
 
-    store = target(settings, "open_store")(store_dir)
+    store = target(settings, "open_store")(demos.store_dir)
     return target(settings, "export")(
         store,
         paths.dataset,
         repo_id=f"robostack/{spec.name}",
-        fps=round(spec.robot.control_hz),
+        fps=spec.robot.control_hz,
+        seeds=demos.seeds,
         progress=partial(tqdm, desc="dataset", unit="episode", disable=not console.progress),
     )
 

@@ -1,0 +1,174 @@
+"""From the results of a run to its figures and its page: what to show, and the pictures of it."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import robostack
+from robostack.data.raw import RawStore
+from robostack.errors import MissingExtra
+from robostack.evaluation.report import Clip, ReportData, write_report
+from robostack.evaluation.rollouts import EvalReport, Rollout
+from robostack.evaluation.schema import (
+    DemoMetrics,
+    EnvMetrics,
+    ExpertMetrics,
+    LatencyMetrics,
+    PolicyMetrics,
+    RunMetrics,
+)
+from robostack.sim.checks import control_steps_per_s
+from robostack.sim.render import SceneRenderer
+from robostack.sim.replay import episode_frames
+from robostack.sim.scene import Scene, versions
+from robostack.task.spec import TaskSpec
+
+_CLIP_SIZE, _PICTURE_SIZE = (360, 480), (720, 1080)  # height, width
+_CLIP_HZ = 10.0
+
+
+def write_run_report(
+    path: Path | str,
+    *,
+    spec: TaskSpec,
+    demos: Any,
+    training: Any,
+    evaluation: EvalReport,
+    config: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> RunMetrics:
+    """Measure the environment, render, write ``report.html`` at ``path``; returns the figures of the run.
+
+    Args:
+        path: of the report; the folder is that of the run.
+        spec: the task.
+        demos: DemoReport of ``simgen.demos``.
+        training: TrainResult of ``policies.train``.
+        evaluation: of the policy.
+        config: resolved settings of the run.
+        seconds: duration of each stage so far [s].
+    """
+    path = Path(path)
+    metrics = run_metrics(spec, demos, training, evaluation, seconds)
+    scene_picture, expert, rollouts = _pictures(spec, demos, evaluation)
+    points = [(float(p.step), float(p.train), float(p.val)) for p in training.losses]
+    data = ReportData(
+        spec=spec,
+        metrics=metrics,
+        scene=scene_picture,
+        expert=expert,
+        rollouts=rollouts,
+        train_loss=_curve([(s, t) for s, t, _ in points]),
+        validation_loss=_curve([(s, v) for s, _, v in points]),
+        latencies_ms=1e3 * np.concatenate([r.latencies_s for r in evaluation.rollouts]),
+        files=_files(path.parent),
+        commands=_commands(spec, config, path.parent),
+        versions={"robostack": robostack.__version__, **versions(), "python": sys.version.split()[0]},
+        hashes={"task": spec.id},
+    )
+    write_report(data, path)
+    return metrics
+
+
+def run_metrics(
+    spec: TaskSpec, demos: Any, training: Any, evaluation: EvalReport, seconds: Mapping[str, float]
+) -> RunMetrics:
+    """The figures of a run, as ``metrics.json`` holds them."""
+    del training  # Unused: its figures are in losses.csv.
+    return RunMetrics(
+        task_id=spec.id,
+        robot=spec.robot.name,
+        expert=ExpertMetrics(success=demos.expert_success_rate, n=demos.attempts),
+        demos=DemoMetrics(n=demos.n, replayed_exact=demos.replayed_exact, per_minute=demos.per_minute),
+        policy=PolicyMetrics(
+            success=evaluation.success_rate,
+            n=evaluation.n,
+            wilson_low=evaluation.ci_low,
+            wilson_high=evaluation.ci_high,
+            first_time_success=evaluation.first_time_success,
+        ),
+        latency_ms=LatencyMetrics(p50=evaluation.latency_p50_ms, p99=evaluation.latency_p99_ms),
+        env=EnvMetrics(control_steps_per_s=control_steps_per_s(spec, seconds=1.5)),
+        wall_s=sum(seconds.values()),
+        sentence=spec.instruction.text,
+        stages=dict(seconds),
+        peak_rss_gib=peak_rss_gib(),
+        failure_codes=evaluation.failures,
+    )
+
+
+def peak_rss_gib() -> float:
+    """Largest resident size of this process plus twice that of its largest child: an upper bound for two workers."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return (own + 2 * child) / 2**20
+
+
+def choose_rollouts(rollouts: tuple[Rollout, ...]) -> list[Rollout]:
+    """Three episodes to show: the first failure if there is one, and the first successes."""
+    shown = [r for r in rollouts if len(r.qpos)]
+    good, bad = [r for r in shown if r.success], [r for r in shown if not r.success]
+    return (good[: 3 - min(1, len(bad))] + bad)[:3]
+
+
+def _pictures(
+    spec: TaskSpec, demos: Any, evaluation: EvalReport
+) -> tuple[np.ndarray | None, Clip | None, tuple[Clip, ...]]:
+    scene, rate = Scene(spec), spec.robot.control_hz
+    every = max(1, round(rate / _CLIP_HZ))
+    try:
+        picture = SceneRenderer(scene.model, *_PICTURE_SIZE, quality="high")
+        clips = SceneRenderer(scene.model, *_CLIP_SIZE, quality="high")
+    except MissingExtra:
+        return None, None, ()  # the report says so
+    demo = RawStore(demos.store_dir).load(demos.seeds[0])
+    still = episode_frames(scene, demo.seed, demo.qpos[:1], picture)[0]
+    frames = episode_frames(scene, demo.seed, demo.qpos, clips, every=every)
+    expert = Clip(f"seed {demo.seed}", f"success after {len(demo) / rate:.1f} s", frames, True, fps=rate / every)
+    shown = []
+    for rollout in choose_rollouts(evaluation.rollouts):
+        frames = episode_frames(scene, rollout.seed, rollout.qpos, clips, every=every)
+        outcome = "success" if rollout.success else rollout.failure
+        caption = f"{outcome} after {rollout.steps / rate:.1f} s"
+        shown.append(Clip(f"seed {rollout.seed}", caption, frames, rollout.success, fps=rate / every))
+    picture.close()
+    clips.close()
+    return still, expert, tuple(shown)
+
+
+def _curve(points: list[tuple[float, float]]) -> np.ndarray | None:
+    finite = [p for p in points if math.isfinite(p[1])]
+    return np.array(finite, dtype=float) if finite else None
+
+
+def _files(root: Path) -> tuple[tuple[str, str], ...]:
+    files = (
+        ("task specification", "task.json"),
+        ("demonstrations, raw and replayable", "demos"),
+        ("LeRobot dataset", "dataset"),
+        ("training log", "policy/losses.csv"),
+        ("policy checkpoint", "policy/checkpoint"),
+        ("evaluation episodes", "eval"),
+        ("figures", "metrics.json"),
+        ("settings", "config.yaml"),
+    )
+    return tuple((what, name) for what, name in files if name == "metrics.json" or (root / name).exists())
+
+
+def _commands(spec: TaskSpec, config: Mapping[str, Any], root: Path) -> tuple[tuple[str, str], ...]:
+    del config  # Unused: the settings lie beside the report, and the single verbs read them from the run's folder.
+    sentence = spec.instruction.text.replace('"', '\\"')
+    return (
+        ("the whole run", f'robostack run "{sentence}" robot={spec.robot.name}'),
+        ("the task", f'robostack gen "{sentence}" robot={spec.robot.name}'),
+        ("demonstrations", f"robostack demos task={root}"),
+        ("training", f"robostack train dataset={root}"),
+        ("evaluation", f"robostack eval checkpoint={root}"),
+    )
