@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +149,25 @@ def _check_worth(spec: TaskSpec, store: RawStore, attempts: int, successes: int)
     )
 
 
-def _pool(spec: TaskSpec, store: RawStore, workers: int) -> ProcessPoolExecutor:
+def _pool(spec: TaskSpec, store: RawStore, workers: int) -> Executor:
+    start = (spec.to_json(), store.directory)
+    if workers == 1:
+        return _InProcess(*start)
     context = multiprocessing.get_context("spawn")  # forked MuJoCo and OpenMP threads are undefined
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(spec.to_json(), store.directory))
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=start)
+
+
+class _InProcess(Executor):
+    """One worker: this process. Saves a start-up, and is what a debugger wants."""
+
+    def __init__(self, spec_json: str, directory: Path):
+        _prepare(spec_json, directory)
+
+    def submit(self, fn, /, *args, **kwargs) -> Future:
+        """Run now."""
+        future: Future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
 
 
 # Worker.
@@ -160,8 +176,12 @@ _worker: tuple[Expert, RawStore] | None = None
 
 
 def _start_worker(spec_json: str, directory: Path) -> None:
-    global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _prepare(spec_json, directory)
+
+
+def _prepare(spec_json: str, directory: Path) -> None:
+    global _worker
     _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json))), RawStore(directory)
 
 

@@ -14,8 +14,10 @@ import math
 import multiprocessing
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from robostack.data.atomic import read_json, remove_leftovers, write_atomic, write_json
+from robostack.data.atomic import read_json, remove_leftovers, storage_errors, write_atomic, write_json
 from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, RobostackError, SceneError
 from robostack.evaluation.stats import wilson
 from robostack.runtime.execution import SyncExecutor
@@ -109,12 +111,17 @@ def evaluate(
     out_dir, checkpoint = Path(out_dir), Path(checkpoint)
     _load(load_policy_target, checkpoint, sampler, spec)  # refuse a bad checkpoint before any process starts
     _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), "sampler": sampler})
-    seeds = [eval_seed(seed * _SEEDS_PER_RUN + i) for i in range(n)]
+    seeds = choose_seeds(seed, n)
     missing = [s for s in seeds if not _path(out_dir, s).is_file()]
     if missing:
         start = (spec.to_json(), load_policy_target, checkpoint, sampler, out_dir)
         _run(missing, min(workers, len(missing)), start, tqdm(total=n, initial=n - len(missing), disable=not progress))
     return _report([_load_rollout(_path(out_dir, s)) for s in seeds])
+
+
+def choose_seeds(seed: int, n: int) -> list[int]:
+    """Scene seeds of an evaluation: odd, while those of training are even."""
+    return [eval_seed(seed * _SEEDS_PER_RUN + i) for i in range(n)]
 
 
 def run_episode(env: TaskEnv, executor: SyncExecutor, scene_seed: int) -> Rollout:
@@ -144,6 +151,14 @@ def run_episode(env: TaskEnv, executor: SyncExecutor, scene_seed: int) -> Rollou
 
 
 def _run(seeds: list[int], workers: int, start: tuple, bar: tqdm) -> None:
+    if workers == 1:
+        global _worker
+        _worker = _prepare(*start)
+        with bar:
+            for seed in seeds:
+                _rollout(seed)
+                bar.update(1)
+        return
     context = multiprocessing.get_context("spawn")
     with bar, ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=start) as pool:
         bar.set_description("evaluate")
@@ -167,28 +182,37 @@ _worker: tuple[TaskEnv, SyncExecutor, Path] | None = None
 def _start_worker(spec_json: str, target: str, checkpoint: Path, sampler: str, out_dir: Path) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _worker = _prepare(spec_json, target, checkpoint, sampler, out_dir)
+
+
+def _prepare(
+    spec_json: str, target: str, checkpoint: Path, sampler: str, out_dir: Path
+) -> tuple[TaskEnv, SyncExecutor, Path]:
     spec = TaskSpec.from_json(spec_json)
-    policy = _load(target, checkpoint, sampler, spec)
-    _single_thread()
-    env, executor = TaskEnv(spec), SyncExecutor(policy)
+    env, executor = TaskEnv(spec), SyncExecutor(_load(target, checkpoint, sampler, spec))
     env.reset(seed=0)
     executor.reset(0)
     for _ in range(3):  # the first calls allocate and are not what a decision costs
         executor.act(env.observe())
         executor.forget_chunk()
-    _worker = env, executor, out_dir
-
-
-def _single_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    return env, executor, out_dir
 
 
 def _rollout(seed: int) -> None:
     assert _worker is not None
     env, executor, out_dir = _worker
-    _save_rollout(_path(out_dir, seed), run_episode(env, executor, seed))
+    with _single_thread():
+        _save_rollout(_path(out_dir, seed), run_episode(env, executor, seed))
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _load(target: str, checkpoint: Path, sampler: str, spec: TaskSpec) -> Any:
@@ -223,8 +247,9 @@ def _open(out_dir: Path, header: dict[str, str]) -> None:
             raise DataError(f"{out_dir} holds an evaluation with another {', '.join(changed)}: choose another out folder")
         remove_leftovers(out_dir / "episodes")
         return
+    with storage_errors(out_dir):
+        (out_dir / "episodes").mkdir(parents=True, exist_ok=True)
     write_json(path, header)
-    (out_dir / "episodes").mkdir(parents=True, exist_ok=True)
 
 
 def _fingerprint(checkpoint: Path) -> str:

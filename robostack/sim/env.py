@@ -72,7 +72,7 @@ class TaskEnv(gymnasium.Env):
     def reset_scene(self, scene_seed: int) -> None:
         """Start an episode from a seed of ``compile(spec, seed)`` itself, whatever its namespace."""
         self.scene.reset(scene_seed)
-        self.controller.reset(self.scene.card.arm.home)
+        self.controller.reset(self.scene.ik.home)
         self.monitor.reset()
         self._steps = 0
 

@@ -1,0 +1,128 @@
+"""Evaluation: seeded, resumable, the same for any number of workers, and honest about failures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from policies.checkpoint import save_checkpoint
+from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.networks.unet1d import UnetCfg
+from robostack.errors import CheckpointError, ConfigError, DataError
+from robostack.evaluation.rollouts import Rollout, choose_seeds, evaluate, run_episode
+from robostack.evaluation.run_report import choose_rollouts
+from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.protocols import Horizon
+from robostack.sim.env import TaskEnv
+from robostack.sim.scene import eval_seed, train_seed
+from robostack.types import ActionChunk
+from simgen.propose import propose
+
+TARGET = "policies.checkpoint.load_policy"
+CFG = DiffusionCfg(network=UnetCfg(down_dims=(8, 16), kernel=3, step_dim=16), encoder=(), sampler="ddim10")
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return propose("put the red cube in the bowl", "panda").model_copy(update={"horizon_s": 1.0})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(spec, tmp_path_factory):
+    env = TaskEnv(spec)
+    policy = DiffusionPolicy(CFG, env.features)
+    return save_checkpoint(tmp_path_factory.mktemp("policy") / "checkpoint", policy, "diffusion_unet", step=0, metrics={})
+
+
+def run(spec, checkpoint, out, **changes):
+    settings = {"n": 3, "seed": 0, "workers": 1, "sampler": "ddim10"} | changes
+    return evaluate(spec, checkpoint, load_policy_target=TARGET, out_dir=out, progress=False, **settings)
+
+
+def comparable(report):
+    return [(r.seed, r.success, r.failure, r.steps, r.qpos.tobytes()) for r in report.rollouts]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(spec, checkpoint, tmp_path):
+    one = run(spec, checkpoint, tmp_path / "one")
+    two = run(spec, checkpoint, tmp_path / "two", workers=2)
+    assert comparable(one) == comparable(two)
+    assert one.n == 3
+    assert one.latency_p50_ms > 0
+
+
+def test_a_repeated_evaluation_keeps_its_episodes_and_a_longer_one_adds_to_them(spec, checkpoint, tmp_path):
+    first = run(spec, checkpoint, tmp_path, n=1)
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "episodes").iterdir()}
+    longer = run(spec, checkpoint, tmp_path, n=2)
+    assert comparable(longer)[:1] == comparable(first)
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
+
+
+def test_another_sampler_is_not_mixed_into_the_same_folder(spec, checkpoint, tmp_path):
+    run(spec, checkpoint, tmp_path, n=1)
+    with pytest.raises(DataError, match="another sampler"):
+        run(spec, checkpoint, tmp_path, n=1, sampler="ddpm100")
+
+
+def test_a_damaged_episode_is_named(spec, checkpoint, tmp_path):
+    run(spec, checkpoint, tmp_path, n=1)
+    (file,) = (tmp_path / "episodes").iterdir()
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(DataError, match="is damaged"):
+        run(spec, checkpoint, tmp_path, n=1)
+
+
+def test_a_policy_of_another_robot_is_refused(checkpoint, tmp_path):
+    other = propose("put the red cube in the bowl", "ur5e")
+    with pytest.raises(CheckpointError, match="robot: panda != ur5e"):
+        run(other, checkpoint, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"n": 0}, {"workers": 0}])
+def test_zero_episodes_or_workers_are_refused(spec, checkpoint, tmp_path, changes):
+    with pytest.raises(ConfigError, match="n >= 1 and workers >= 1"):
+        run(spec, checkpoint, tmp_path, **changes)
+
+
+def test_evaluation_scenes_are_never_training_scenes():
+    assert not {train_seed(i) for i in range(1000)} & set(choose_seeds(0, 1000))
+    assert choose_seeds(0, 2) == [eval_seed(0), eval_seed(1)]
+    assert not set(choose_seeds(0, 1000)) & set(choose_seeds(1, 1000))
+
+
+class Scripted:
+    """Sends one constant action."""
+
+    def __init__(self, env, action):
+        self.features, self.horizon, self._action = env.features, Horizon(To=1, Tp=4, Ta=4), action
+
+    def reset(self, mask, seeds):
+        pass
+
+    def infer(self, obs):
+        return ActionChunk(obs.t_s, 0.05, np.tile(np.asarray(self._action, np.float32), (1, 4, 1)))
+
+
+def test_nan_from_a_policy_is_a_failed_episode_and_moves_nothing(spec):
+    env = TaskEnv(spec)
+    rollout = run_episode(env, SyncExecutor(Scripted(env, np.full(10, np.nan))), eval_seed(0))
+    assert (rollout.success, rollout.failure, rollout.steps) == (False, "INVALID_ACTION", 0)
+
+
+def test_a_policy_that_holds_still_fails_with_the_reason(spec):
+    env = TaskEnv(spec)
+    env.reset_scene(eval_seed(0))
+    rollout = run_episode(env, SyncExecutor(Scripted(env, env.observe().state)), eval_seed(0))
+    assert (rollout.failure, rollout.steps) == ("NOT_REACHED", 20)
+
+
+def test_one_failure_and_the_first_successes_are_shown():
+    def rollout(seed, success):
+        return Rollout(seed, success, 1.0, "" if success else "DROPPED", 3, np.zeros(1), np.zeros((3, 2), np.float32))
+
+    good, bad = [rollout(i, True) for i in range(4)], [rollout(9, False), rollout(10, False)]
+    assert [r.seed for r in choose_rollouts((*good, *bad))] == [0, 1, 9]
+    assert [r.seed for r in choose_rollouts(tuple(good))] == [0, 1, 2]
+    assert [r.seed for r in choose_rollouts(tuple(bad))] == [9, 10]
+    assert [r.seed for r in choose_rollouts((dataclasses.replace(good[0], qpos=np.zeros((0, 2))),))] == []
