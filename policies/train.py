@@ -165,7 +165,7 @@ class _Training:
         self.policy = policy.to(device).train()
         self.ema = Ema(self.policy, power=cfg.ema_power)
         columns = (arrays.state, arrays.environment_state, arrays.action)
-        self.state, self.objects, self.action = (torch.from_numpy(c).float().to(device) for c in columns)
+        self.state, self.objects, self.action = (torch.tensor(c, dtype=torch.float32, device=device) for c in columns)
         self.params = list(self.policy.parameters())
         self.optimizer = torch.optim.AdamW(
             self.params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), weight_decay=cfg.weight_decay, fused=True

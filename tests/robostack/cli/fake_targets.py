@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robostack.errors import DataError, DeviceUnavailable, SceneError, SentenceError, UnknownName
+from robostack.evaluation.schema import (
+    DemoMetrics,
+    EnvMetrics,
+    ExpertMetrics,
+    LatencyMetrics,
+    PolicyMetrics,
+    RunMetrics,
+)
 from robostack.task.predicate import atom
 from robostack.task.spec import Entity, Instruction, Placement, RobotRef, TaskSpec
 
@@ -57,6 +65,7 @@ class DemoReport:
     per_minute: float
     store_dir: Path
     wall_s: float
+    seeds: tuple[int, ...]
 
 
 def collect(spec: TaskSpec, out_dir: Path, *, n: int, seed: int, workers: int, progress: bool) -> DemoReport:
@@ -65,16 +74,17 @@ def collect(spec: TaskSpec, out_dir: Path, *, n: int, seed: int, workers: int, p
     assert not progress
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "episodes.json").write_text(json.dumps({"task": spec.id, "n": n, "seed": seed}))
-    return DemoReport(n, n + 2, n / (n + 2), n, 600.0, out_dir, 0.5)
+    return DemoReport(n, n + 2, n / (n + 2), n, 600.0, out_dir, 0.5, tuple(range(n)))
 
 
 def open_store(directory: Path) -> dict:
     return json.loads((directory / "episodes.json").read_text())
 
 
-def export(store: dict, out_dir: Path, *, repo_id: str, fps: int, progress) -> Path:
+def export(store: dict, out_dir: Path, *, repo_id: str, fps: float, seeds, progress) -> Path:
     _called("export")
-    assert fps == 20
+    assert fps == 20.0
+    assert len(seeds) == store["n"]
     assert repo_id == "robostack/cube_in_bowl"
     (out_dir / "meta").mkdir(parents=True, exist_ok=True)
     (out_dir / "meta" / "info.json").write_text(json.dumps({**store, "rows": list(progress(range(3)))}))
@@ -119,6 +129,8 @@ class PolicyCfg:
     diffusion_steps: int = 1
     prediction: str = "epsilon"
     frame: str = "world"
+    per_step: bool = True
+    encoder: tuple[int, ...] = ()
     network: NetworkCfg = field(default_factory=NetworkCfg)
 
 
@@ -188,8 +200,20 @@ def evaluate(
     return EvalReport(n, n - 1, (n - 1) / n, 0.5, 1.0, checkpoint)
 
 
-def write_report(path: Path, *, spec, demos, training, evaluation, config, seconds) -> Path:
+def write_report(path: Path, *, spec, demos, training, evaluation, config, seconds) -> RunMetrics:
     _called("write_report")
     rows = [spec.name, demos.n, training.losses[-1].train, evaluation.successes, config["seed"], sorted(seconds)]
     path.write_text(f"<html>{rows}</html>")
-    return path
+    n, rate = evaluation.n, evaluation.success_rate
+    return RunMetrics(
+        task_id=spec.id,
+        robot=spec.robot.name,
+        expert=ExpertMetrics(success=1.0, n=demos.attempts),
+        demos=DemoMetrics(n=demos.n, replayed_exact=demos.n, per_minute=demos.per_minute),
+        policy=PolicyMetrics(success=rate, n=n, wilson_low=0.5, wilson_high=1.0, first_time_success=rate),
+        latency_ms=LatencyMetrics(p50=1.0, p99=2.0),
+        env=EnvMetrics(control_steps_per_s=1.0),
+        wall_s=sum(seconds.values()),
+        sentence=spec.instruction.text,
+        stages=dict(seconds),
+    )

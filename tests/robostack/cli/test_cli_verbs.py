@@ -10,6 +10,7 @@ import yaml
 
 from robostack.cli.metrics import Metrics, write_metrics
 from robostack.cli.workspace import RunPaths
+from robostack.evaluation.schema import read_metrics
 
 SENTENCE = "put the red cube in the bowl, it's {urgent}"
 SMALL = ("demos.n=4", "policy.steps=7", "eval.n=5")
@@ -30,12 +31,12 @@ def test_run_leaves_everything_that_it_promises(command):
     config = yaml.safe_load((root / "config.yaml").read_text())
     assert config["sentence"] == SENTENCE
     assert config["policy"]["steps"] == 7
-    metrics = Metrics.model_validate_json((root / "metrics.json").read_text())
+    metrics = read_metrics(root / "metrics.json")
     assert metrics.sentence == SENTENCE
-    assert metrics.stages["evaluate"]["successes"] == 4
-    assert metrics.stages["demos"]["n"] == 4
-    assert metrics.stages["train"]["loss_train"] == 0.125
-    assert list(metrics.seconds) == ["task", "scene", "demos", "dataset", "train", "evaluate", "report"]
+    assert metrics.policy.successes == 4
+    assert metrics.demos.n == 4
+    assert metrics.stages is not None
+    assert list(metrics.stages) == ["task", "scene", "demos", "dataset", "train", "evaluate"]
     lines = out.splitlines()
     assert [line[:5] for line in lines[:-1]] == [f"[{i}/7]" for i in range(1, 8)]
     assert "4/4 verified" in out
