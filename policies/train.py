@@ -65,8 +65,8 @@ class TrainCfg:
         logger: ``none``, ``tensorboard`` or ``wandb``.
     """
 
-    steps: int = 6000
-    batch_size: int = 128
+    steps: int = 5000
+    batch_size: int = 64
     lr: float = 1e-3
     warmup_steps: int = 200
     weight_decay: float = 1e-6
