@@ -20,9 +20,9 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
-from policies.atomic import write_directory
 from policies.base import TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.zoo import POLICIES
+from robostack.data.atomic import write_directory
 from robostack.errors import CheckpointError, ConfigError, UnknownName
 from robostack.types import Features
 

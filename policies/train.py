@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from policies.atomic import write_file
 from policies.base import Batch, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.ema import Ema
@@ -33,6 +32,7 @@ from policies.samplers.noise import seeded
 from policies.train_state import LossPoint, Progress, load_state, require_identity, save_state
 from policies.zoo import POLICIES
 from robostack.data.arrays import EpisodeArrays
+from robostack.data.atomic import storage_errors, write_atomic
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError
 
@@ -143,6 +143,8 @@ def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays,
     if finished is not None:
         return finished
     device = resolve_device(cfg.device)
+    with storage_errors(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
     with _threads(cfg.threads), _deferred_interrupt() as interrupted:
         torch.manual_seed(cfg.seed)
         policy = record.build(policy_cfg, arrays.features)
@@ -265,10 +267,10 @@ def _finish(
     metrics = {"train_loss": last.train} | ({} if math.isnan(last.val) else {"val_loss": last.val})
     checkpoint = save_checkpoint(out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics)
     rows = [f"{p.step},{p.train:.6g},{'' if math.isnan(p.val) else f'{p.val:.6g}'}" for p in progress.losses]
-    write_file(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
+    write_atomic(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]
     result = {"identity": identity, "wall_s": progress.wall_s, "losses": losses}
-    write_file(out_dir / RESULT, json.dumps(result).encode())
+    write_atomic(out_dir / RESULT, json.dumps(result).encode())
     (out_dir / STATE).unlink(missing_ok=True)
     return _result(checkpoint, progress)
 

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
-from policies.atomic import write_file
 from policies.ema import Ema
+from robostack.data.atomic import write_atomic
 from robostack.errors import CheckpointError, ConfigError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -58,7 +58,7 @@ def save_state(
         tensors.update({f"{name}.{i}": optimizer.state[p][name].cpu() for name in _MOMENTS})
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]
     header = {"identity": identity, "step": progress.step, "losses": losses, "wall_s": progress.wall_s}
-    write_file(path, dump_tensors(tensors, metadata={"robostack": json.dumps(header)}))
+    write_atomic(path, dump_tensors(tensors, metadata={"robostack": json.dumps(header)}))
 
 
 def load_state(

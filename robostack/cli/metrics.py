@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from robostack import __version__
-from robostack.cli.workspace import RunPaths, write_json
+from robostack.cli.workspace import RunPaths
+from robostack.data.atomic import write_json
 
 Scalar = bool | int | float | str | None
 

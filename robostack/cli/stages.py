@@ -17,7 +17,8 @@ from typing import Any
 from robostack.cli.console import Console
 from robostack.cli.settings import Settings
 from robostack.cli.targets import build_cfg, cfg_fields, locate, target
-from robostack.cli.workspace import RunPaths, write_atomically
+from robostack.cli.workspace import RunPaths
+from robostack.data.atomic import write_atomic
 from robostack.errors import CheckpointError, ConfigError, DataError
 from robostack.task.spec import TaskSpec
 
@@ -39,7 +40,7 @@ def save_task(spec: TaskSpec, paths: RunPaths) -> None:
     """
     if paths.task.is_file() and TaskSpec.load(paths.task).id != spec.id:
         raise ConfigError(f"{paths.task} is another task than this robostack makes of the sentence: pass fresh=true")
-    write_atomically(paths.task, spec.to_json() + "\n")
+    write_atomic(paths.task, f"{spec.to_json()}\n".encode())
 
 
 def find_task(given: str) -> TaskSpec:

@@ -6,7 +6,6 @@ A folder is the property of one configuration. The same configuration goes on wi
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from robostack.cli.settings import flatten
+from robostack.data.atomic import write_atomic
 from robostack.errors import ConfigError
 
 OUTPUTS = Path("outputs")
@@ -93,7 +93,7 @@ def open_workspace(
     try:
         if not paths.config.exists():
             saved = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
-            write_atomically(paths.config, saved)
+            write_atomic(paths.config, saved.encode())
         yield paths
     finally:
         os.close(lock)
@@ -197,18 +197,3 @@ def _try_lock(root: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never half of it."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """``write_atomically`` with readable JSON; NaN and infinities are refused with ValueError."""
-    write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -119,6 +119,25 @@ def replace_directory(prepared: Path, target: Path) -> None:
     else:
         os.rename(prepared, target)
     sync_directory(target.parent)
+
+
+def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Replace a directory by one that holds exactly ``files``; complete or not at all.
+
+    Raises:
+        StorageError: the disk does not take it; an older directory stays.
+    """
+    prepared = temporary_beside(path)
+    with storage_errors(path):
+        try:
+            shutil.rmtree(prepared, ignore_errors=True)
+            prepared.mkdir(parents=True)
+            for name, content in files.items():
+                (prepared / name).write_bytes(content)
+            replace_directory(prepared, path)
+        except OSError:
+            shutil.rmtree(prepared, ignore_errors=True)
+            raise
 
 
 def remove_leftovers(directory: Path, prefix: str = "") -> None:

@@ -141,7 +141,7 @@ def test_saving_again_replaces_the_checkpoint(saved, policy):
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(saved, policy, full_disk):
-    with full_disk(10_000), pytest.raises(StorageError, match="untouched"):
+    with full_disk(10_000), pytest.raises(StorageError, match="what was finished is kept"):
         save_checkpoint(saved, policy, "diffusion_unet", step=8, metrics={})
     assert json.loads((saved / MANIFEST).read_text())["step"] == 7
     load_policy(saved)
