@@ -130,7 +130,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(demos, tiny, tmp_path, at_ste
         fit(CFG, "diffusion_unet", tiny, demos, tmp_path / "a")
     at_step(-1, lambda: None)
     before = (tmp_path / "a" / STATE).read_bytes()
-    with full_disk(10_000), pytest.raises(StorageError, match=r"cannot write .*untouched"):
+    with full_disk(10_000), pytest.raises(StorageError, match=r"cannot write .*what was finished is kept"):
         fit(CFG, "diffusion_unet", tiny, demos, tmp_path / "a")
     assert (tmp_path / "a" / STATE).read_bytes() == before
     fit(CFG, "diffusion_unet", tiny, demos, tmp_path / "a")
