@@ -1,6 +1,6 @@
 """Demonstrations in parallel: every episode is solved by the expert, replayed bit-exactly, then stored.
 
-The log is crash-consistent (``robostack.data.raw``): each worker writes finished episodes itself, so a kill at any moment
+The log is crash-consistent (``robostack.data.raw``): each worker writes finished episodes itself, so a kill at any time
 loses at most the episodes in flight, and the same command goes on where it stopped.
 """
 
@@ -90,7 +90,9 @@ def _spent(out_dir: Path) -> float:
     return float(read_json(path, f"delete {path}")["wall_s"]) if path.is_file() else 0.0
 
 
-def _attempt(spec: TaskSpec, store: RawStore, done: dict[int, bool], *, n: int, first: int, workers: int, bar) -> set[int]:
+def _attempt(
+    spec: TaskSpec, store: RawStore, done: dict[int, bool], *, n: int, first: int, workers: int, bar
+) -> set[int]:
     """Try seeds in order until ``n`` of a gap-free prefix succeeded; returns that prefix."""
     order = _seeds(first)
     prefix: list[int] = []
@@ -119,7 +121,9 @@ def _attempt(spec: TaskSpec, store: RawStore, done: dict[int, bool], *, n: int, 
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(future)] = future.result()
         except BrokenProcessPool as error:
-            raise RobostackError("a worker process died: run the same command again, finished episodes are kept") from error
+            raise RobostackError(
+                "a worker process died: run the same command again, finished episodes are kept"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

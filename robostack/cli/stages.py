@@ -58,7 +58,7 @@ def find_task_near(folder: Path) -> TaskSpec | None:
     return None
 
 
-def check_scene(settings: Settings, spec: TaskSpec) -> Mapping[str, float]:
+def check_scene(settings: Settings, spec: TaskSpec) -> Any:
     """Compile and settle the scene for a few seeds; returns figures for the console and the report."""
     return target(settings, "check_scene")(spec, seed=settings["seed"])
 
@@ -83,7 +83,7 @@ def export_dataset(settings: Settings, spec: TaskSpec, demos: Any, paths: RunPat
         store,
         paths.dataset,
         repo_id=f"robostack/{spec.name}",
-        fps=spec.robot.control_hz,
+        fps=round(spec.robot.control_hz),
         seeds=demos.seeds,
         progress=partial(tqdm, desc="dataset", unit="episode", disable=not console.progress),
     )

@@ -1,7 +1,7 @@
 """Honest evaluation: seeded rollouts on scenes that no demonstration has seen, in parallel, resumable.
 
-Each worker process runs whole episodes with its own policy on one thread, so latencies are those of single decisions and
-results do not depend on the number of workers: the noise of an episode comes from its seed alone.
+Each worker process runs whole episodes with its own policy on one thread, so that latencies are those of single
+decisions and results do not depend on the number of workers: the noise of an episode comes from its seed alone.
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def _run(seeds: list[int], workers: int, start: tuple, bar: tqdm) -> None:
                 future.result()
                 bar.update(1)
         except BrokenProcessPool as error:
-            raise RobostackError("a worker process died: run the same command again, finished episodes are kept") from error
+            raise RobostackError(
+                "a worker process died: run the same command again, finished episodes are kept"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -244,7 +246,9 @@ def _open(out_dir: Path, header: dict[str, str]) -> None:
         found = read_json(path, "delete the folder and evaluate again")
         changed = [key for key in header if found.get(key) != header[key]]
         if changed:
-            raise DataError(f"{out_dir} holds an evaluation with another {', '.join(changed)}: choose another out folder")
+            raise DataError(
+                f"{out_dir} holds an evaluation with another {', '.join(changed)}: choose another out folder"
+            )
         remove_leftovers(out_dir / "episodes")
         return
     with storage_errors(out_dir):
@@ -274,7 +278,9 @@ def _load_rollout(path: Path) -> Rollout:
                 meta["first_success_s"] = math.nan
             return Rollout(**meta, latencies_s=archive["latencies_s"], qpos=archive["qpos"])
     except Exception as error:  # zip, json and numpy raise several types; all mean the same here
-        raise DataError(f"{path} is damaged ({type(error).__name__}): delete it and run the same command again") from error
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}): delete it and run the same command again"
+        ) from error
 
 
 def _report(rollouts: list[Rollout]) -> EvalReport:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import robostack
+from robostack.data.atomic import write_atomic
 from robostack.data.raw import RawStore
 from robostack.errors import MissingExtra
 from robostack.evaluation.report import Clip, ReportData, write_report
@@ -24,6 +25,7 @@ from robostack.evaluation.schema import (
     PolicyMetrics,
     RunMetrics,
 )
+from robostack.evaluation.video import encode_image
 from robostack.sim.checks import control_steps_per_s
 from robostack.sim.render import SceneRenderer
 from robostack.sim.replay import episode_frames
@@ -74,7 +76,16 @@ def write_run_report(
         hashes={"task": spec.id},
     )
     write_report(data, path)
+    if rollouts:
+        write_atomic(path.with_name("rollout.png"), film_strip(rollouts[0]))
     return metrics
+
+
+def film_strip(clip: Clip, moments: int = 5) -> bytes:
+    """Evenly spread frames of a clip side by side, as PNG."""
+    frames = np.asarray(clip.mp4_or_frames)
+    chosen = frames[np.linspace(0, len(frames) - 1, moments).round().astype(int)]
+    return encode_image(np.concatenate(list(chosen), axis=1)).data
 
 
 def run_metrics(
@@ -156,10 +167,13 @@ def _files(root: Path) -> tuple[tuple[str, str], ...]:
         ("training log", "policy/losses.csv"),
         ("policy checkpoint", "policy/checkpoint"),
         ("evaluation episodes", "eval"),
+        ("five moments of a rollout", "rollout.png"),
         ("figures", "metrics.json"),
         ("settings", "config.yaml"),
     )
-    return tuple((what, name) for what, name in files if name == "metrics.json" or (root / name).exists())
+    return tuple(
+        (what, name) for what, name in files if name in ("metrics.json", "rollout.png") or (root / name).exists()
+    )
 
 
 def _commands(spec: TaskSpec, config: Mapping[str, Any], root: Path) -> tuple[tuple[str, str], ...]:

@@ -99,7 +99,14 @@ def test_zero_demos_or_workers_are_refused(spec, tmp_path, n, workers):
 def test_demos_of_another_task_are_refused(spec, tmp_path):
     collect(spec, tmp_path, n=1, seed=0, workers=1, progress=False)
     with pytest.raises(DataError, match="holds episodes of task"):
-        collect(propose("stack the green block on the blue block", "panda"), tmp_path, n=1, seed=0, workers=1, progress=False)
+        collect(
+            propose("stack the green block on the blue block", "panda"),
+            tmp_path,
+            n=1,
+            seed=0,
+            workers=1,
+            progress=False,
+        )
 
 
 def test_recorded_actions_are_the_ones_that_were_sent(spec, tmp_path):

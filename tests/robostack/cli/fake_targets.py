@@ -81,9 +81,9 @@ def open_store(directory: Path) -> dict:
     return json.loads((directory / "episodes.json").read_text())
 
 
-def export(store: dict, out_dir: Path, *, repo_id: str, fps: float, seeds, progress) -> Path:
+def export(store: dict, out_dir: Path, *, repo_id: str, fps: int, seeds, progress) -> Path:
     _called("export")
-    assert fps == 20.0
+    assert fps == 20
     assert len(seeds) == store["n"]
     assert repo_id == "robostack/cube_in_bowl"
     (out_dir / "meta").mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,9 @@ def spec():
 def checkpoint(spec, tmp_path_factory):
     env = TaskEnv(spec)
     policy = DiffusionPolicy(CFG, env.features)
-    return save_checkpoint(tmp_path_factory.mktemp("policy") / "checkpoint", policy, "diffusion_unet", step=0, metrics={})
+    return save_checkpoint(
+        tmp_path_factory.mktemp("policy") / "checkpoint", policy, "diffusion_unet", step=0, metrics={}
+    )
 
 
 def run(spec, checkpoint, out, **changes):
