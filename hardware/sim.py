@@ -43,10 +43,10 @@ class SimBackend:
             InvalidAction: NaN or a wrong width; nothing moves.
         """
         self._require()
-        applied = self._last if self._stopped else np.asarray(action, float)
+        applied = self._last if self._stopped else np.array(action, float)  # a copy: the caller may reuse its buffer
         self._env.apply(applied)
         self._last = applied
-        return applied
+        return applied.copy()
 
     def stop(self) -> None:
         """Hold still now."""

@@ -183,14 +183,19 @@ Card = TypeVar("Card", bound=BaseModel)
 def _load(group: str, kind: str, name: str, cls: type[Card], extra: dict[str, Any]) -> Card:
     cards = find_cards(group)
     if name not in cards:
-        raise UnknownName(kind, name, cards, f"A new one is one YAML file in data/{group}/ or $ROBOSTACK_DATA/{group}/.")
+        raise UnknownName(
+            kind, name, cards, f"A new one is one YAML file in data/{group}/ or $ROBOSTACK_DATA/{group}/."
+        )
     try:
-        return cls.model_validate({**yaml.safe_load(cards[name].read_text()), **extra})
+        values = yaml.safe_load(cards[name].read_text())
+        if not isinstance(values, dict):
+            raise SpecError(f"{cards[name]} is not a valid {kind} card: it holds no fields, only {values!r}")
+        return cls.model_validate({**values, **extra})
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(str(part) for part in first["loc"])
         raise SpecError(f"{cards[name]} is not a valid {kind} card: {where}: {first['msg']}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{cards[name]} is not YAML: {' '.join(str(error).split())}") from error
 
 

@@ -48,6 +48,18 @@ def description_file(card: RobotCard) -> Path:
 def load_description(card: RobotCard) -> mujoco.MjSpec:
     """Parse the description and strip what robostack decides itself: actuators, keyframes, sensors, lights."""
     path = description_file(card)
+    try:
+        spec = _parse(path)
+    except ValueError as error:
+        raise SpecError(
+            f"robot '{card.name}': {path} is not a valid description: {' '.join(str(error).split())}"
+        ) from error
+    for element in (*spec.actuators, *spec.keys, *spec.sensors, *spec.lights):
+        spec.delete(element)
+    return spec
+
+
+def _parse(path: Path) -> mujoco.MjSpec:
     if path.suffix == ".urdf":
         text = path.read_text().replace("package://example-robot-data/robots/", f"{example_robot_data()}/")
         text = re.sub(r"(<robot[^>]*>)", lambda match: match.group(1) + _URDF_COMPILER, text, count=1)
@@ -55,8 +67,5 @@ def load_description(card: RobotCard) -> mujoco.MjSpec:
         spec.compiler.discardvisual = False  # finger meshes stay visible though pads replace them in contact
         for mesh in spec.meshes:  # file names become absolute, so that the spec can be attached anywhere
             mesh.file = str(path.parent / mesh.file)
-    else:
-        spec = mujoco.MjSpec.from_file(str(path))
-    for element in (*spec.actuators, *spec.keys, *spec.sensors, *spec.lights):
-        spec.delete(element)
-    return spec
+        return spec
+    return mujoco.MjSpec.from_file(str(path))

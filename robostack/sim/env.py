@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ class TaskEnv(gymnasium.Env):
     Observations: ``state`` and ``environment_state`` (see ``robostack.sim.observe``), and uint8 RGB images under
     ``pixels`` when ``cameras`` are asked for as (name, height, width). An episode terminates one second after the goal
     was first held or when a ``never`` predicate fires, and is truncated at the task's horizon. ``info`` carries
-    ``success`` (held now, nothing violated), ``first_success_s`` and, at the end of a failure, ``failure``.
+    ``success`` (held now, nothing violated), ``first_success_s`` once there is one, and ``failure`` at a failed end.
 
+    ``task`` is the TaskSpec (Gymnasium keeps ``spec`` for its own EnvSpec).
     ``reset(seed)`` uses the training namespace of seeds, ``reset(seed, options={"split": "eval"})`` the other one.
     """
 
@@ -42,14 +44,14 @@ class TaskEnv(gymnasium.Env):
         width: int = 640,
         height: int = 480,
     ):
-        self.spec = spec if isinstance(spec, TaskSpec) else TaskSpec.load(spec)
-        self.scene = Scene(self.spec)
+        self.task = spec if isinstance(spec, TaskSpec) else TaskSpec.load(spec)
+        self.scene = Scene(self.task)
         self.features = features(self.scene, cameras)
         self.render_mode, self._size = render_mode, (height, width)
-        self.metadata = {**self.metadata, "render_fps": round(self.spec.robot.control_hz)}
-        self.dt_s = 1.0 / self.spec.robot.control_hz
-        self.controller = Controller(self.scene.ik, self.spec.robot.control_mode, self.dt_s)
-        self.monitor = GoalMonitor(self.spec, self.scene.world)
+        self.metadata = {**self.metadata, "render_fps": round(self.task.robot.control_hz)}
+        self.dt_s = 1.0 / self.task.robot.control_hz
+        self.controller = Controller(self.scene.ik, self.task.robot.control_mode, self.dt_s)
+        self.monitor = GoalMonitor(self.task, self.scene.world)
         self._steps = 0
         self._renderers: dict[tuple[int, int], SceneRenderer] = {}
         self.action_space = gymnasium.spaces.Box(*self._action_bounds(), dtype=np.float32)
@@ -58,7 +60,7 @@ class TaskEnv(gymnasium.Env):
     @property
     def horizon(self) -> int:
         """Control steps before truncation."""
-        return round(self.spec.horizon_s / self.dt_s)
+        return max(1, round(self.task.horizon_s / self.dt_s))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode; without a seed one is drawn from the environment's generator."""
@@ -67,7 +69,7 @@ class TaskEnv(gymnasium.Env):
             seed = int(self.np_random.integers(2**31))
         split = (options or {}).get("split", "train")
         self.reset_scene(eval_seed(seed) if split == "eval" else train_seed(seed))
-        return self._observation(), {"seed": seed, "split": split, "language": self.spec.instruction.text}
+        return self._observation(), {"seed": seed, "split": split, "language": self.task.instruction.text}
 
     def reset_scene(self, scene_seed: int) -> None:
         """Start an episode from a seed of ``compile(spec, seed)`` itself, whatever its namespace."""
@@ -81,7 +83,9 @@ class TaskEnv(gymnasium.Env):
         self.apply(action)
         done = self.monitor.violated or self._lingered()
         truncated = not done and self._steps >= self.horizon
-        info: dict[str, Any] = {"success": self.success, "first_success_s": self.monitor.first_success_s}
+        info: dict[str, Any] = {"success": self.success}
+        if not math.isnan(self.monitor.first_success_s):
+            info["first_success_s"] = self.monitor.first_success_s
         if (done or truncated) and not self.success:
             info["failure"] = self.failure()
         return self._observation(), float(self.monitor.holding), done, truncated, info
@@ -114,7 +118,7 @@ class TaskEnv(gymnasium.Env):
 
     def failure(self) -> str:
         """Why the episode is not a success as things stand; empty when it is."""
-        return str(failure_code(self.spec, self.scene.world, self.monitor))
+        return str(failure_code(self.task, self.scene.world, self.monitor))
 
     def observe(self) -> Observation:
         """The typed observation, with images if cameras were asked for."""
@@ -157,12 +161,14 @@ class TaskEnv(gymnasium.Env):
             "environment_state": box(-np.inf, np.inf, (len(self.features.environment_state),), np.float32),
         }
         if self.features.cameras:
-            frames = {n: box(0, 255, (h, w, 3), np.uint8) for n, h, w in self.features.cameras}
+            frames: dict[str, gymnasium.Space] = {
+                n: box(0, 255, (h, w, 3), np.uint8) for n, h, w in self.features.cameras
+            }
             spaces["pixels"] = gymnasium.spaces.Dict(frames)
         return spaces
 
     def _action_bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.spec.robot.control_mode == "ee_pose":
+        if self.task.robot.control_mode == "ee_pose":
             x0, y0, x1, y1 = self.scene.card.workspace
             low = [x0 - 0.1, y0 - 0.1, 0.0, *[-1.0] * 6, 0.0]
             high = [x1 + 0.1, y1 + 0.1, 0.5, *[1.0] * 6, 1.0]

@@ -54,8 +54,12 @@ def furnish(root: mujoco.MjSpec, card: RobotCard) -> None:
             rgba=[0.40, 0.37, 0.34, 1],
             **flags,
         )
-    world.add_light(pos=[0.2, 0.8, 2.0], dir=[0.15, -0.45, -1.0], diffuse=[0.55] * 3, specular=[0.15] * 3, castshadow=True)
-    world.add_light(pos=[1.2, -1.2, 1.6], dir=[-0.6, 0.7, -1.0], diffuse=[0.30] * 3, specular=[0.05] * 3, castshadow=False)
+    world.add_light(
+        pos=[0.2, 0.8, 2.0], dir=[0.15, -0.45, -1.0], diffuse=[0.55] * 3, specular=[0.15] * 3, castshadow=True
+    )
+    world.add_light(
+        pos=[1.2, -1.2, 1.6], dir=[-0.6, 0.7, -1.0], diffuse=[0.30] * 3, specular=[0.05] * 3, castshadow=False
+    )
     root.visual.headlight.ambient = [0.38, 0.38, 0.38]
     root.visual.headlight.diffuse = [0.22, 0.22, 0.22]
     root.visual.headlight.specular = [0.05, 0.05, 0.05]

@@ -1,4 +1,4 @@
-"""Asset cards -> bodies. Shapes are built from primitives in contact and, where it helps the eye, a lathed mesh in view.
+"""Asset cards -> bodies. Shapes touch through primitives and show, where it helps the eye, a lathed mesh.
 
 Size conventions [m]: box (x, y, z) edges; cylinder (radius, height); sphere (radius,); bowl (rim radius, height);
 plate (rim radius,); tray (x, y, z) outer edges; zone (x, y) edges. Body origins lie at the centre of the resting box
@@ -155,15 +155,26 @@ def _ring(body, radii: tuple[float, float], heights: tuple[float, float], fricti
 def _floor(body, radius: float, height: float, friction, mass: float) -> None:
     """A disc: a foot that meets the table's plane exactly, under boxes that carry objects without trembling.
 
-    Contacts of a box with a plane or a box are closed-form and come as a patch; box on cylinder is iterative and flickers.
+    Contacts of a box with a plane or a box are closed-form and come as a patch; box on cylinder is iterative and
+    flickers.
     """
     foot = 0.4 * height
     clear = [0, 0, 0, 0]
-    _geom(body, mujoco.mjtGeom.mjGEOM_CYLINDER, (radius, 0.5 * foot, 0), friction, pos=[0, 0, 0.5 * foot], mass=0.5 * mass, rgba=clear)
+    _geom(
+        body,
+        mujoco.mjtGeom.mjGEOM_CYLINDER,
+        (radius, 0.5 * foot, 0),
+        friction,
+        pos=[0, 0, 0.5 * foot],
+        mass=0.5 * mass,
+        rgba=clear,
+    )
     low = 0.5 * foot
     for angle in np.deg2rad([22.5, 45.0, 67.5]):
         half = (radius * np.cos(angle), radius * np.sin(angle), 0.5 * (height - low))
-        _geom(body, mujoco.mjtGeom.mjGEOM_BOX, half, friction, pos=[0, 0, 0.5 * (height + low)], mass=mass / 6, rgba=clear)
+        _geom(
+            body, mujoco.mjtGeom.mjGEOM_BOX, half, friction, pos=[0, 0, 0.5 * (height + low)], mass=mass / 6, rgba=clear
+        )
 
 
 def _bowl(spec, body, size, rgba, mass, friction) -> Shape:
@@ -179,7 +190,9 @@ def _bowl(spec, body, size, rgba, mass, friction) -> Shape:
     profile = np.vstack([[[1e-4, 0.0]], wall, [[radius - _WALL, height + 0.001]], inner, [[1e-4, floor]]])
     _visual_lathe(spec, body, profile, rgba)
     hollow = Interior(
-        center=(0.0, 0.0, 0.5 * (floor + height)), half=(0.86 * radius, 0.86 * radius, 0.5 * (height - floor)), round=True
+        center=(0.0, 0.0, 0.5 * (floor + height)),
+        half=(0.86 * radius, 0.86 * radius, 0.5 * (height - floor)),
+        round=True,
     )
     top = Surface(center=(0.0, 0.0, floor), half=(base, base), round=True)
     return Shape((radius, radius, height), 0.0, (radius, radius), round=True, surface=top, interior=hollow)

@@ -24,20 +24,30 @@ class PlanarPose:
     yaw: float
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """Outline (K, 2) and clearance [m] of an entity that has its place."""
+
+    outline: np.ndarray
+    clearance: float
+
+
 def sample_placements(spec: TaskSpec, shapes: Mapping[str, Shape], rng: np.random.Generator) -> dict[str, PlanarPose]:
     """One pose per entity, footprints apart by their clearance; raises PLACEMENT_INFEASIBLE naming who is blocked."""
     blockers: dict[str, int] = {}
     for _ in range(_RESTARTS):
-        placed: dict[str, PlanarPose] = {}
-        outlines: dict[str, np.ndarray] = {}
+        poses: dict[str, PlanarPose] = {}
+        placed: list[_Placed] = []
         for entity in spec.entities:
-            found = _place(entity, shapes[entity.id], outlines, rng)
-            if found is None:
+            shape = shapes[entity.id]
+            pose = _place(entity, shape, placed, rng)
+            if pose is None:
                 blockers[entity.id] = blockers.get(entity.id, 0) + 1
                 break
-            placed[entity.id], outlines[entity.id] = found
+            poses[entity.id] = pose
+            placed.append(_Placed(footprint(shape, pose, 0.0), entity.placement.clearance))
         else:
-            return placed
+            return poses
     worst = max(blockers, key=lambda name: blockers[name])
     others = ", ".join(e.id for e in spec.entities if e.id != worst)
     raise SceneError(
@@ -45,13 +55,13 @@ def sample_placements(spec: TaskSpec, shapes: Mapping[str, Shape], rng: np.rando
     )
 
 
-def _place(entity, shape: Shape, outlines: Mapping[str, np.ndarray], rng: np.random.Generator):
+def _place(entity, shape: Shape, placed: list[_Placed], rng: np.random.Generator) -> PlanarPose | None:
     x0, y0, x1, y1 = entity.placement.box
+    own = entity.placement.clearance
     for _ in range(_TRIES):
         pose = PlanarPose(rng.uniform(x0, x1), rng.uniform(y0, y1), rng.uniform(*entity.placement.yaw))
-        outline = footprint(shape, pose, entity.placement.clearance)
-        if not any(overlap(outline, other) for other in outlines.values()):
-            return pose, footprint(shape, pose, 0.0)
+        if not any(overlap(footprint(shape, pose, max(own, p.clearance)), p.outline) for p in placed):
+            return pose
     return None
 
 

@@ -16,6 +16,19 @@ from robostack.errors import MissingExtra
 Quality = Literal["fast", "high"]
 
 
+def _prefer_egl() -> None:
+    """Use EGL where there is no display and the user chose nothing.
+
+    MuJoCo picks its GL library when it is imported, which may be long before anyone renders: a variable comes late.
+    """
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("MUJOCO_GL"):
+        return
+    from mujoco.egl import GLContext
+    from mujoco.rendering.classic import gl_context
+
+    gl_context.GLContext = GLContext
+
+
 class SceneRenderer:
     """Renders one model at one size.
 
@@ -23,11 +36,10 @@ class SceneRenderer:
     """
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int, quality: Quality = "fast"):
-        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-            os.environ.setdefault("MUJOCO_GL", "egl")
         model.vis.quality.offsamples = 8 if quality == "high" else 0
         model.vis.quality.shadowsize = 4096 if quality == "high" else 1024
         try:
+            _prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:
             raise MissingExtra(f"OpenGL (EGL: {' '.join(str(error).split())[:80]})", "sim") from error
@@ -41,9 +53,8 @@ class SceneRenderer:
 
     def frames(self, qpos: Iterable[Float[np.ndarray, " Nq"]], camera: str, mocap=None) -> list[np.ndarray]:
         """Frames of stored positions; ``mocap`` is (positions, quaternions) of painted zones, constant in time."""
-        if self._scratch is None:
-            self._scratch = mujoco.MjData(self._model)
-        data = self._scratch
+        data = self._scratch if self._scratch is not None else mujoco.MjData(self._model)
+        self._scratch = data
         if mocap is not None:
             data.mocap_pos[:], data.mocap_quat[:] = mocap
         out = []

@@ -1,7 +1,8 @@
 """Robot card -> MjSpec: servos, finger pads, mimic joints, tool frame.
 
-Grasping in MuJoCo needs care: hulls of finger meshes touch at corners and creep. Fingers therefore touch objects through
-box pads only, under an elliptic friction cone (set by the scene), and gravity is compensated on the arm as its servo does.
+Grasping in MuJoCo needs care: hulls of finger meshes touch at corners and creep. Fingers therefore touch objects
+through box pads only, under an elliptic friction cone (set by the scene), and gravity is compensated on the arm as its
+servo does.
 """
 
 from __future__ import annotations

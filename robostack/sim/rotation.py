@@ -11,6 +11,8 @@ from jaxtyping import Float
 from robostack.errors import InvalidAction
 from robostack.task.world import Symmetry
 
+_MAX_LENGTH = 1e6  # of a column of rot6d; squares of larger numbers lose the direction to overflow
+
 
 def rot6d(rot: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
     """First two columns of a rotation matrix, one after the other (Zhou et al. 2019)."""
@@ -18,7 +20,11 @@ def rot6d(rot: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "6"]:
 
 
 def rot_from_6d(values: Float[np.ndarray, "6"]) -> Float[np.ndarray, "3 3"]:
-    """Gram-Schmidt inverse of ``rot6d``; raises InvalidAction when the two columns are parallel or zero."""
+    """Gram-Schmidt inverse of ``rot6d``; raises InvalidAction when columns are parallel, zero or absurdly long."""
+    if np.abs(values).max() > _MAX_LENGTH:
+        raise InvalidAction(
+            f"action: rot6d has values beyond {_MAX_LENGTH:g}; send the first two columns of a rotation matrix"
+        )
     a, b = values[:3], values[3:]
     norm = float(np.sqrt(a @ a))
     if norm < 1e-6:

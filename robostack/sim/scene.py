@@ -1,4 +1,4 @@
-"""TaskSpec -> MjModel and reset state. ``compile_scene(spec)`` builds once; ``Scene.reset(seed)`` is pure in (spec, seed)."""
+"""TaskSpec -> MjModel and reset state. ``Scene(spec)`` compiles once; ``Scene.reset(seed)`` is pure in (spec, seed)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ class Scene:
         try:
             self.model = mj_spec.compile()
         except ValueError as error:
-            raise SceneError("COMPILE", f"task '{spec.name}' does not compile: {' '.join(str(error).split())}") from error
+            raise SceneError(
+                "COMPILE", f"task '{spec.name}' does not compile: {' '.join(str(error).split())}"
+            ) from error
         self.shapes: dict[str, Shape] = shapes
         self.data = mujoco.MjData(self.model)
         self.world = _bind(spec, self.model, self.data, shapes)

@@ -51,9 +51,9 @@ class Expert:
             while not self.env.over:
                 self.skills.wait(self.env.dt_s)
         except EpisodeOver:
-            code = Code.TIMEOUT.value
+            code = "" if self.env.monitor.violated else Code.TIMEOUT.value  # a violation has a code of its own
         if not self.env.success:
-            code = code or str(failure_code(self.env.spec, self.env.scene.world, self.env.monitor))
+            code = code or str(failure_code(self.env.task, self.env.scene.world, self.env.monitor))
         else:
             code = ""
         return self._episode(scene_seed, state0), code
@@ -61,11 +61,11 @@ class Expert:
     def _run(self) -> Result:
         result = Result(Code.OK)
         for _ in range(_TRIES):
-            open_goals = [s for s in self.env.spec.subgoals if margin(s.goal, self.env.scene.world) < 0]
-            for subgoal in open_goals or self.env.spec.subgoals:  # all hold, yet not the goal: do them again
+            open_goals = [s for s in self.env.task.subgoals if margin(s.goal, self.env.scene.world) < 0]
+            for subgoal in open_goals or self.env.task.subgoals:  # all hold, yet not the goal: do them again
                 result = self._achieve(subgoal)
                 self.log.append(f"{subgoal.skill}{subgoal.args}: {result.code} {result.info}")
-                if margin(self.env.spec.goal, self.env.scene.world) >= 0:
+                if margin(self.env.task.goal, self.env.scene.world) >= 0:
                     self.skills.home()
                     return Result(Code.OK)
         return result if not result.ok else Result(Code.POST_FALSE, "the skills ended but the goal does not hold")
@@ -123,7 +123,7 @@ class Expert:
         rows["ctrl"].append(self.env.apply(action))
 
     def _episode(self, scene_seed: int, state0: np.ndarray) -> Episode:
-        spec, rows = self.env.spec, {k: np.stack(v) for k, v in self._rows.items()}
+        spec, rows = self.env.task, {k: np.stack(v) for k, v in self._rows.items()}
         return Episode(
             task_id=spec.id,
             seed=scene_seed,

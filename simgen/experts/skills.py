@@ -106,7 +106,7 @@ class Skills:
         if self.env.over:
             raise EpisodeOver
         rot = self.planner.rotation(pose.yaw)
-        if self.env.spec.robot.control_mode == "ee_pose":
+        if self.env.task.robot.control_mode == "ee_pose":
             action = np.concatenate([pose.pos, rot6d(rot), [opening]])
         else:
             self._ik_q = self.scene.ik.solve(pose.pos, rot, self._ik_q, iterations=8).q
@@ -143,7 +143,9 @@ class Skills:
             above = grasp.lifted(max(height, grasp.pos[2] + 0.04 * self.scale))
             saved, self.opening = self.opening, 1.0  # fully open is the most tolerant, and the easiest to imitate
             try:
-                reach = self._plan([self.pose, self.pose.lifted(above.pos[2]), above] if self._low() else [self.pose, above])
+                reach = self._plan(
+                    [self.pose, self.pose.lifted(above.pos[2]), above] if self._low() else [self.pose, above]
+                )
                 down = self._plan([above, grasp], touching=[obj], slow=0.8, q0=self._q_at(above))
                 self._check_closing(grasp, obj)
             except PlanFailure as failure:
@@ -158,6 +160,7 @@ class Skills:
                 self.grip(1.0, self.scene.card.gripper.release_s)
                 self._go([self.pose.lifted(above.pos[2])], touching=[obj])
                 result = Result(Code.GRASP_MISS, f"fingers closed beside '{obj}'")
+                failures += 1
                 continue
             self._attach(obj)
             self._picked = self.pose
@@ -209,7 +212,9 @@ class Skills:
 
     # Place.
 
-    def place(self, obj: str, target: Float[np.ndarray, "3"], *, touching: Iterable[str], yaw_hint: float | None) -> Result:
+    def place(
+        self, obj: str, target: Float[np.ndarray, "3"], *, touching: Iterable[str], yaw_hint: float | None
+    ) -> Result:
         """Set the held ``obj`` down with its body origin at ``target`` [m, world] and let go.
 
         Args:
@@ -243,7 +248,9 @@ class Skills:
         """Set a held object down where it was picked up."""
         if self.held is None:
             return Result(Code.OK)
-        down = self._go([self._picked.lifted(self.pose.pos[2]), self._picked.lifted(self._picked.pos[2] + 0.002)], touching=[obj])
+        down = self._go(
+            [self._picked.lifted(self.pose.pos[2]), self._picked.lifted(self._picked.pos[2] + 0.002)], touching=[obj]
+        )
         return self._release(obj) if down.ok else down
 
     def _release(self, obj: str) -> Result:
