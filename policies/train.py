@@ -65,7 +65,7 @@ class TrainCfg:
         logger: ``none``, ``tensorboard`` or ``wandb``.
     """
 
-    steps: int = 5000
+    steps: int = 3000
     batch_size: int = 64
     lr: float = 1e-3
     warmup_steps: int = 200

@@ -36,8 +36,8 @@ class SceneRenderer:
     """
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int, quality: Quality = "fast"):
-        model.vis.quality.offsamples = 8 if quality == "high" else 0
-        model.vis.quality.shadowsize = 4096 if quality == "high" else 1024
+        model.vis.quality.offsamples = 4 if quality == "high" else 0
+        model.vis.quality.shadowsize = 2048 if quality == "high" else 512
         try:
             _prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
