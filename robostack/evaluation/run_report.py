@@ -14,7 +14,7 @@ import numpy as np
 import robostack
 from robostack.data.atomic import write_atomic
 from robostack.data.raw import RawStore
-from robostack.errors import MissingExtra
+from robostack.errors import DeviceUnavailable
 from robostack.evaluation.report import Clip, ReportData, write_report
 from robostack.evaluation.rollouts import EvalReport, Rollout
 from robostack.evaluation.schema import (
@@ -137,7 +137,7 @@ def _pictures(
     try:
         picture = SceneRenderer(scene.model, *_PICTURE_SIZE, quality="high")
         clips = SceneRenderer(scene.model, *_CLIP_SIZE, quality="high")
-    except MissingExtra:
+    except DeviceUnavailable:
         return None, None, ()  # the report says so
     demo = RawStore(demos.store_dir).load(demos.seeds[0])
     still = episode_frames(scene, demo.seed, demo.qpos[:1], picture)[0]

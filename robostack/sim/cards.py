@@ -85,6 +85,7 @@ class GripperCard(Frozen):
 
     Attributes:
         max_opening: the widest object between the pads [m].
+        pad_solref: time constant of the pads' contacts, at least twice the physics step [s]; shorter is harder.
         release_s: how slowly it should open to let go without dragging the object [s].
         hidden: bodies whose own collision shapes are replaced by the pads.
     """
@@ -99,6 +100,7 @@ class GripperCard(Frozen):
     damping: float = 10.0
     max_opening: float
     release_s: float = 0.25
+    pad_solref: float = 0.01
     pads: tuple[Pad, ...] = ()
     hidden: tuple[str, ...] = ()
     attach: ParallelGripper | None = None

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from robostack.errors import MissingExtra
+from robostack.errors import DeviceUnavailable
 
 Quality = Literal["fast", "high"]
 
@@ -42,7 +42,10 @@ class SceneRenderer:
             _prefer_egl()
             self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:
-            raise MissingExtra(f"OpenGL (EGL: {' '.join(str(error).split())[:80]})", "sim") from error
+            raise DeviceUnavailable(
+                "no OpenGL for pictures: install EGL (on Debian: apt-get install libegl1 libgl1-mesa-dri), then see"
+                "  robostack doctor"
+            ) from error
         self._model = model
         self._scratch: mujoco.MjData | None = None
 

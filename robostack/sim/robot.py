@@ -35,7 +35,7 @@ def build_robot(card: RobotCard) -> mujoco.MjSpec:
         for geom in _named(bodies, name, card).geoms:
             geom.contype = geom.conaffinity = 0
     for pad in gripper.pads:
-        _add_pad(_named(bodies, pad.body, card), pad.side, pad.pos, pad.half, pad.euler)
+        _add_pad(_named(bodies, pad.body, card), pad.side, pad.pos, pad.half, gripper.pad_solref, pad.euler)
     tcp = _named(bodies, card.tcp.body, card)
     tcp.add_site(name=TCP_SITE, pos=card.tcp.pos, quat=quat_from_euler(card.tcp.euler), size=[0.005] * 3, group=4)
     for body in spec.bodies[1:]:
@@ -68,7 +68,7 @@ def _paint(spec: mujoco.MjSpec, card: RobotCard) -> None:
                 geom.rgba = color
 
 
-def _add_pad(body, side: str, pos, half, euler=(0.0, 0.0, 0.0)) -> None:
+def _add_pad(body, side: str, pos, half, solref: float, euler=(0.0, 0.0, 0.0)) -> None:
     body.add_geom(
         name=f"pad_{side}_{len(body.geoms)}",
         type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -81,7 +81,7 @@ def _add_pad(body, side: str, pos, half, euler=(0.0, 0.0, 0.0)) -> None:
         contype=ROBOT_BIT,
         conaffinity=OBJECT_BIT,
         priority=1,
-        solref=[0.01, 1.0],
+        solref=[solref, 1.0],
         mass=0.005,
         group=2,
     )
@@ -108,6 +108,7 @@ def _add_parallel_gripper(mount, shape: ParallelGripper, gripper: GripperCard) -
             side,
             pos=[0, sign * -0.0005, shape.finger[2] - tip],
             half=[shape.finger[0] + 0.001, shape.finger[1], tip + 0.001],
+            solref=gripper.pad_solref,
         )
 
 
