@@ -6,13 +6,10 @@ loses at most the episodes in flight, and the same command goes on where it stop
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +17,8 @@ from tqdm import tqdm
 
 from robostack.data.atomic import read_json, write_json
 from robostack.data.raw import RawStore, StoreInfo
-from robostack.errors import ConfigError, ExpertError, RobostackError, SceneError
+from robostack.errors import ConfigError, ExpertError, SceneError
+from robostack.runtime.pool import worker_pool
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import features
 from robostack.sim.replay import replays_exactly
@@ -97,36 +95,27 @@ def _attempt(
     order = _seeds(first)
     prefix: list[int] = []
     successes = 0
-    with _pool(spec, store, workers) as pool:
+    with worker_pool(workers, _start_worker, (spec.to_json(), store.directory)) as pool:
         running: dict[Future, int] = {}
         queued: list[int] = []
-        try:
-            while True:
-                while len(prefix) < len(queued) and queued[len(prefix)] in done:
-                    ok = done[queued[len(prefix)]]
-                    prefix.append(queued[len(prefix)])
-                    successes += ok
-                    bar.update(int(ok))
-                    if successes == n:
-                        return set(prefix)
-                    _check_worth(spec, store, len(prefix), successes)
-                # Never more in flight than can still be needed: no seed is solved in vain.
-                while len(running) < 2 * workers and successes + _open(queued, prefix, done) < n:
-                    seed = next(order)
-                    queued.append(seed)
-                    if seed not in done:
-                        running[pool.submit(_solve, seed)] = seed
-                if not running:
-                    continue
+        while True:
+            while len(prefix) < len(queued) and queued[len(prefix)] in done:
+                ok = done[queued[len(prefix)]]
+                prefix.append(queued[len(prefix)])
+                successes += ok
+                bar.update(int(ok))
+                if successes == n:
+                    return set(prefix)
+                _check_worth(spec, store, len(prefix), successes)
+            # Never more in flight than can still be needed: no seed is solved in vain.
+            while len(running) < 2 * workers and successes + _open(queued, prefix, done) < n:
+                seed = next(order)
+                queued.append(seed)
+                if seed not in done:
+                    running[pool.submit(_solve, seed)] = seed
+            if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(future)] = future.result()
-        except BrokenProcessPool as error:
-            raise RobostackError(
-                "a worker process died: run the same command again, finished episodes are kept"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _open(queued: list[int], prefix: list[int], done: dict[int, bool]) -> int:
@@ -153,38 +142,12 @@ def _check_worth(spec: TaskSpec, store: RawStore, attempts: int, successes: int)
     )
 
 
-def _pool(spec: TaskSpec, store: RawStore, workers: int) -> Executor:
-    start = (spec.to_json(), store.directory)
-    if workers == 1:
-        return _InProcess(*start)
-    context = multiprocessing.get_context("spawn")  # forked MuJoCo and OpenMP threads are undefined
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=start)
-
-
-class _InProcess(Executor):
-    """One worker: this process. Saves a start-up, and is what a debugger wants."""
-
-    def __init__(self, spec_json: str, directory: Path):
-        _prepare(spec_json, directory)
-
-    def submit(self, fn, /, *args, **kwargs) -> Future:
-        """Run now."""
-        future: Future = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 # Worker.
 
 _worker: tuple[Expert, RawStore] | None = None
 
 
 def _start_worker(spec_json: str, directory: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    _prepare(spec_json, directory)
-
-
-def _prepare(spec_json: str, directory: Path) -> None:
     global _worker
     _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json))), RawStore(directory)
 

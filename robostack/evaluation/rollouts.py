@@ -11,12 +11,9 @@ import importlib
 import io
 import json
 import math
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from robostack.data.atomic import read_json, remove_leftovers, storage_errors, write_atomic, write_json
-from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, RobostackError, SceneError
+from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, SceneError
 from robostack.evaluation.stats import wilson
 from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.pool import worker_pool
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import eval_seed
 from robostack.task.spec import TaskSpec
@@ -151,29 +149,23 @@ def run_episode(env: TaskEnv, executor: SyncExecutor, scene_seed: int) -> Rollou
 
 
 def _run(seeds: list[int], workers: int, start: tuple, bar: tqdm) -> None:
-    if workers == 1:
-        global _worker
-        _worker = _prepare(*start)
-        with bar:
-            for seed in seeds:
-                _rollout(seed)
-                bar.update(1)
-        return
-    context = multiprocessing.get_context("spawn")
-    with bar, ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=start) as pool:
+    with bar, worker_pool(workers, _start_worker, start) as pool:
         bar.set_description("evaluate")
-        futures = [pool.submit(_rollout, seed) for seed in seeds]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update(1)
-        except BrokenProcessPool as error:
-            raise RobostackError(
-                "a worker process died: run the same command again, finished episodes are kept"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        running: set[Future] = set()
+        for seed in seeds:
+            running.add(pool.submit(_rollout, seed))
+            if len(running) >= 2 * workers:
+                running = _collect(running, bar)
+        while running:
+            running = _collect(running, bar)
+
+
+def _collect(running: set[Future], bar: tqdm) -> set[Future]:
+    done, rest = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+        bar.update(1)
+    return rest
 
 
 # Worker.
@@ -183,13 +175,6 @@ _worker: tuple[TaskEnv, SyncExecutor, Path] | None = None
 
 def _start_worker(spec_json: str, target: str, checkpoint: Path, sampler: str, out_dir: Path) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    _worker = _prepare(spec_json, target, checkpoint, sampler, out_dir)
-
-
-def _prepare(
-    spec_json: str, target: str, checkpoint: Path, sampler: str, out_dir: Path
-) -> tuple[TaskEnv, SyncExecutor, Path]:
     spec = TaskSpec.from_json(spec_json)
     env, executor = TaskEnv(spec), SyncExecutor(_load(target, checkpoint, sampler, spec))
     env.reset(seed=0)
@@ -197,7 +182,7 @@ def _prepare(
     for _ in range(3):  # the first calls allocate and are not what a decision costs
         executor.act(env.observe())
         executor.forget_chunk()
-    return env, executor, out_dir
+    _worker = env, executor, out_dir
 
 
 def _rollout(seed: int) -> None:
@@ -272,7 +257,7 @@ def _save_rollout(path: Path, rollout: Rollout) -> None:
 
 def _load_rollout(path: Path) -> Rollout:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             meta = json.loads(archive["meta"].tobytes())
             if meta["first_success_s"] is None:
                 meta["first_success_s"] = math.nan

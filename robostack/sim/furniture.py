@@ -72,9 +72,9 @@ def furnish(root: mujoco.MjSpec, card: RobotCard) -> None:
 
 def _add_cameras(world, card: RobotCard) -> None:
     x0, y0, x1, y1 = card.workspace
-    target = np.array([0.5 * (x0 + x1) - 0.25 * x1 * 0.4, 0.0, 0.12 * x1 / 0.65])
+    target = np.array([0.55 * x1, 0.0, 0.24 * x1 / 0.65])
     scale = x1 / 0.65
-    for name, offset, fovy in (("front", (0.98, 0.62, 0.62), 42.0), ("overhead", (0.02, 0.0, 1.15), 42.0)):
+    for name, offset, fovy in (("front", (1.08, 0.78, 0.62), 42.0), ("overhead", (0.02, 0.0, 1.15), 42.0)):
         z_axis = np.array(offset) / np.linalg.norm(offset)
         x_axis = np.cross([0, 0, 1.0], z_axis)
         x_axis = x_axis / np.linalg.norm(x_axis) if name != "overhead" else np.array([0.0, -1.0, 0.0])
