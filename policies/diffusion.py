@@ -11,6 +11,7 @@ the observation (``encoder``), and a network that predicts the clean chunk (``pr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -106,7 +107,7 @@ class DiffusionPolicy(TrainablePolicy):
 
     def __init__(self, cfg: DiffusionCfg, features: Features):
         super().__init__()
-        self.cfg, self.features = cfg, features
+        self.cfg, self.features = cfg, dataclasses.replace(features, cameras=())  # it looks at no images
         self.horizon = Horizon(To=cfg.To, Tp=cfg.Tp, Ta=cfg.Ta)
         Ds, De, Da = len(features.state), len(features.environment_state), len(features.action)
         self.frame = Frame(features, cfg.frame)

@@ -26,7 +26,7 @@ def execute(args: Sequence[str]) -> int:
             demos = stages.collect_demos(settings, spec, paths, console, n=settings["n"], workers=workers)
             stage.result = demos_line(demos)
         with console.stage("dataset") as stage:
-            dataset = stages.export_dataset(settings, spec, demos, paths, console)
+            dataset = stages.export_dataset(settings, settings, spec, demos, paths, console)
             stage.result = str(dataset)
         figures = {"demos": stages.summary(demos)}
         write_metrics(paths, "demos", seconds=console.seconds, stages=figures, task_id=spec.id)

@@ -17,7 +17,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 """Settings with fixed choices."""
 
-MAY_BE_ZERO = frozenset({"seed", "weight_decay", "warmup_steps", "grad_clip", "val_fraction"})
+MAY_BE_ZERO = frozenset({"seed", "threads", "weight_decay", "warmup_steps", "grad_clip", "val_fraction"})
 """Numbers (by last part of their key) for which zero has a meaning; all others must be positive."""
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

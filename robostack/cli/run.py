@@ -11,6 +11,7 @@ from robostack.cli.settings import Settings, load_settings
 from robostack.cli.targets import target
 from robostack.cli.workspace import RunPaths, open_workspace
 from robostack.evaluation.schema import write_json_atomic
+from robostack.runtime.memory import MemoryWatch
 from robostack.task.spec import TaskSpec
 
 STAGES = 7
@@ -26,11 +27,14 @@ def execute(args: Sequence[str]) -> int:
     plan = stages.plan_training(settings, console)
     with open_workspace("run", settings, note=console.note) as paths:
         stages.save_task(spec, paths)
-        _run_stages(settings, spec, plan, paths, console)
+        with MemoryWatch() as memory:
+            _run_stages(settings, spec, plan, paths, console, memory)
     return 0
 
 
-def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: RunPaths, console: Console) -> None:
+def _run_stages(
+    settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: RunPaths, console: Console, memory: MemoryWatch
+) -> None:
     demos_settings, eval_settings = settings["demos"], settings["eval"]
     with console.stage("scene") as stage:
         stages.check_scene(settings, spec)
@@ -40,7 +44,7 @@ def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: Ru
         demos = stages.collect_demos(settings, spec, paths, console, n=demos_settings["n"], workers=workers)
         stage.result = demos_line(demos)
     with console.stage("dataset") as stage:
-        dataset = stages.export_dataset(settings, spec, demos, paths, console)
+        dataset = stages.export_dataset(settings, demos_settings, spec, demos, paths, console)
         stage.result = str(dataset)
     with console.stage("train") as stage:
         trained = stages.train_policy(settings, plan, dataset, paths)
@@ -58,8 +62,8 @@ def _run_stages(settings: Settings, spec: TaskSpec, plan: stages.Plan, paths: Ru
             demos=demos,
             training=trained,
             evaluation=evaluation,
-            config=settings,
             seconds=console.seconds,
+            peak_rss_gib=memory.peak_gib,
         )
         stage.result = paths.report.name
     write_json_atomic(paths.metrics, metrics)  # the last file: it marks the run as finished

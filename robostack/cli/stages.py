@@ -74,16 +74,22 @@ def collect_demos(
     return collect(spec, paths.demos, n=n, seed=settings["seed"], workers=workers, progress=console.progress)
 
 
-def export_dataset(settings: Settings, spec: TaskSpec, demos: Any, paths: RunPaths, console: Console) -> Path:
-    """The demonstrations of a DemoReport as a LeRobot dataset in ``dataset/``."""
+def export_dataset(
+    settings: Settings, wanted: Settings, spec: TaskSpec, demos: Any, paths: RunPaths, console: Console
+) -> Path:
+    """The demonstrations of a DemoReport as a LeRobot dataset in ``dataset/``, with the cameras of ``wanted``."""
     from tqdm import tqdm
 
+    size = wanted["image_size"]
+    cameras = [(str(name), size, size) for name in wanted["cameras"]]
     store = target(settings, "open_store")(demos.store_dir)
     return target(settings, "export")(
         store,
         paths.dataset,
         repo_id=f"robostack/{spec.name}",
         fps=round(spec.robot.control_hz),
+        frames=target(settings, "render")(spec, cameras) if cameras else None,
+        cameras=cameras,
         seeds=demos.seeds,
         progress=partial(tqdm, desc="dataset", unit="episode", disable=not console.progress),
     )

@@ -57,6 +57,7 @@ def export_lerobot(
     fps: int,
     frames: FrameSource | None = None,
     *,
+    cameras: Sequence[tuple[str, int, int]] = (),
     seeds: Sequence[int] | None = None,
     progress: Progress = iter,
 ) -> Path:
@@ -67,7 +68,8 @@ def export_lerobot(
         out_dir: the dataset's directory; replaced only when this function wrote it.
         repo_id: the name under which lerobot opens it, ``owner/name``.
         fps: frames per second; must equal the control rate, since lerobot's time stamps are ``index / fps``.
-        frames: renders the cameras of the features; without it the export has no images.
+        frames: renders the cameras; without it the export has no images.
+        cameras: (name, height, width) of what ``frames`` gives; those of the store's features when empty.
         seeds: which episodes, in which order; all successful ones when absent.
         progress: wraps the seeds, to show how far the export is.
 
@@ -81,8 +83,8 @@ def export_lerobot(
         raise ConfigError(
             f"fps={fps} contradicts the control rate of {info.features.rate_hz} Hz: record at a whole number of Hz"
         )
-    cameras = info.features.cameras if frames is not None else ()
-    manifest = _manifest(store, seeds, fps, repo_id, cameras)
+    shown = (tuple(cameras) or info.features.cameras) if frames is not None else ()
+    manifest = _manifest(store, seeds, fps, repo_id, shown)
     with storage_errors(out_dir):
         out_dir.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out_dir.parent, prefix=out_dir.name)

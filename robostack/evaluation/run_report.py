@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import robostack
-from robostack.data.atomic import write_atomic
+from robostack.data.atomic import read_json, write_atomic
 from robostack.data.raw import RawStore
 from robostack.errors import DeviceUnavailable
 from robostack.evaluation.report import Clip, ReportData, write_report
@@ -43,8 +42,8 @@ def write_run_report(
     demos: Any,
     training: Any,
     evaluation: EvalReport,
-    config: Mapping[str, Any],
     seconds: Mapping[str, float],
+    peak_rss_gib: float | None,
 ) -> RunMetrics:
     """Measure the environment, render, write ``report.html`` at ``path``; returns the figures of the run.
 
@@ -54,11 +53,11 @@ def write_run_report(
         demos: DemoReport of ``simgen.demos``.
         training: TrainResult of ``policies.train``.
         evaluation: of the policy.
-        config: resolved settings of the run.
         seconds: duration of each stage so far [s].
+        peak_rss_gib: peak memory so far; None when unknown.
     """
     path = Path(path)
-    metrics = run_metrics(spec, demos, training, evaluation, seconds)
+    metrics = run_metrics(spec, demos, evaluation, seconds, peak_rss_gib)
     scene_picture, expert, rollouts = _pictures(spec, demos, evaluation)
     points = [(float(p.step), float(p.train), float(p.val)) for p in training.losses]
     data = ReportData(
@@ -71,9 +70,9 @@ def write_run_report(
         validation_loss=_curve([(s, v) for s, _, v in points]),
         latencies_ms=1e3 * np.concatenate([r.latencies_s for r in evaluation.rollouts]),
         files=_files(path.parent),
-        commands=_commands(spec, config, path.parent),
+        commands=_commands(spec, path.parent),
         versions={"robostack": robostack.__version__, **versions(), "python": sys.version.split()[0]},
-        hashes={"task": spec.id},
+        hashes={"task": spec.id, **_checkpoint_hashes(Path(training.checkpoint))},
     )
     write_report(data, path)
     if rollouts:
@@ -89,10 +88,9 @@ def film_strip(clip: Clip, moments: int = 5) -> bytes:
 
 
 def run_metrics(
-    spec: TaskSpec, demos: Any, training: Any, evaluation: EvalReport, seconds: Mapping[str, float]
+    spec: TaskSpec, demos: Any, evaluation: EvalReport, seconds: Mapping[str, float], peak_rss_gib: float | None
 ) -> RunMetrics:
     """The figures of a run, as ``metrics.json`` holds them."""
-    del training  # Unused: its figures are in losses.csv.
     return RunMetrics(
         task_id=spec.id,
         robot=spec.robot.name,
@@ -110,16 +108,9 @@ def run_metrics(
         wall_s=sum(seconds.values()),
         sentence=spec.instruction.text,
         stages=dict(seconds),
-        peak_rss_gib=peak_rss_gib(),
+        peak_rss_gib=peak_rss_gib,
         failure_codes=evaluation.failures,
     )
-
-
-def peak_rss_gib() -> float:
-    """Largest resident size of this process plus twice that of its largest child: an upper bound for two workers."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + 2 * child) / 2**20
 
 
 def choose_rollouts(rollouts: tuple[Rollout, ...]) -> list[Rollout]:
@@ -154,6 +145,12 @@ def _pictures(
     return still, expert, tuple(shown)
 
 
+def _checkpoint_hashes(checkpoint: Path) -> dict[str, str]:
+    manifest = read_json(checkpoint / "manifest.json", "train again")
+    hashes = {"weights": str(manifest["sha256"]["model.safetensors"])[:16]}
+    return hashes | ({"git": str(manifest["git_hash"])} if manifest.get("git_hash") else {})
+
+
 def _curve(points: list[tuple[float, float]]) -> np.ndarray | None:
     finite = [p for p in points if math.isfinite(p[1])]
     return np.array(finite, dtype=float) if finite else None
@@ -176,8 +173,7 @@ def _files(root: Path) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _commands(spec: TaskSpec, config: Mapping[str, Any], root: Path) -> tuple[tuple[str, str], ...]:
-    del config  # Unused: the settings lie beside the report, and the single verbs read them from the run's folder.
+def _commands(spec: TaskSpec, root: Path) -> tuple[tuple[str, str], ...]:
     sentence = spec.instruction.text.replace('"', '\\"')
     return (
         ("the whole run", f'robostack run "{sentence}" robot={spec.robot.name}'),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
+from robostack.errors import UnknownName
 from robostack.sim.render import SceneRenderer
 from robostack.sim.scene import Scene, state_sha
+from robostack.task.spec import TaskSpec
 from robostack.types import Episode
 
 
@@ -22,6 +26,27 @@ def replays_exactly(scene: Scene, episode: Episode) -> bool:
     for ctrl in episode.ctrl:
         scene.step(ctrl)
     return state_sha(scene.get_state()) == episode.final_sha
+
+
+def camera_source(
+    spec: TaskSpec, cameras: Sequence[tuple[str, int, int]]
+) -> Callable[[Episode], dict[str, np.ndarray]]:
+    """A function that renders an episode's (name, height, width) cameras: {name: (T, H, W, 3)}.
+
+    Raises:
+        UnknownName: the scene has no such camera.
+    """
+    scene = Scene(spec)
+    known = [scene.model.camera(i).name for i in range(scene.model.ncam)]
+    for name, _, _ in cameras:
+        if name not in known:
+            raise UnknownName("camera", name, known)
+    renderers = {name: SceneRenderer(scene.model, height, width) for name, height, width in cameras}
+
+    def render(episode: Episode) -> dict[str, np.ndarray]:
+        return {n: episode_frames(scene, episode.seed, episode.qpos, r, n) for n, r in renderers.items()}
+
+    return render
 
 
 def episode_frames(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 TARGETS = (
-    *("propose", "check_scene", "collect", "open_store", "export", "load_arrays", "train_cfg"),
+    *("propose", "check_scene", "collect", "open_store", "export", "render", "load_arrays", "train_cfg"),
     *("resolve_device", "fit", "load_policy", "evaluate", "write_report"),
 )
 NAMES = {"train_cfg": "TrainCfg"}

@@ -81,14 +81,19 @@ def open_store(directory: Path) -> dict:
     return json.loads((directory / "episodes.json").read_text())
 
 
-def export(store: dict, out_dir: Path, *, repo_id: str, fps: int, seeds, progress) -> Path:
+def export(store: dict, out_dir: Path, *, repo_id: str, fps: int, frames, cameras, seeds, progress) -> Path:
     _called("export")
     assert fps == 20
+    assert (frames is None) == (not cameras)
     assert len(seeds) == store["n"]
     assert repo_id == "robostack/cube_in_bowl"
     (out_dir / "meta").mkdir(parents=True, exist_ok=True)
     (out_dir / "meta" / "info.json").write_text(json.dumps({**store, "rows": list(progress(range(3)))}))
     return out_dir
+
+
+def render(spec: TaskSpec, cameras) -> object:
+    return object()
 
 
 def load_arrays(path: Path) -> dict:
@@ -107,6 +112,7 @@ class TrainCfg:
     grad_clip: float = 0.0
     val_fraction: float = 0.0
     val_every: int = 1
+    threads: int = 1
     seed: int = 0
     device: str = "auto"
     progress: bool = True
@@ -200,9 +206,9 @@ def evaluate(
     return EvalReport(n, n - 1, (n - 1) / n, 0.5, 1.0, checkpoint)
 
 
-def write_report(path: Path, *, spec, demos, training, evaluation, config, seconds) -> RunMetrics:
+def write_report(path: Path, *, spec, demos, training, evaluation, seconds, peak_rss_gib) -> RunMetrics:
     _called("write_report")
-    rows = [spec.name, demos.n, training.losses[-1].train, evaluation.successes, config["seed"], sorted(seconds)]
+    rows = [spec.name, demos.n, training.losses[-1].train, evaluation.successes, sorted(seconds)]
     path.write_text(f"<html>{rows}</html>")
     n, rate = evaluation.n, evaluation.success_rate
     return RunMetrics(
@@ -216,4 +222,5 @@ def write_report(path: Path, *, spec, demos, training, evaluation, config, secon
         wall_s=sum(seconds.values()),
         sentence=spec.instruction.text,
         stages=dict(seconds),
+        peak_rss_gib=peak_rss_gib,
     )
