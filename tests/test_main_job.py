@@ -106,9 +106,9 @@ def refused(capsys, *args) -> str:
     ("args", "message"),
     [
         (["run", SENTENCE, "robot=pnada"], "did you mean 'panda'"),
-        (["run", "make me a sandwich"], "put the red cube in the bowl"),
+        (["run", "make me a sandwich"], "put_in, put_on, sort, stack"),
         (["run", "put the red unicorn in the bowl"], "unicorn"),
-        (["run", SENTENCE, "polcy.steps=3"], "did you mean 'policy'"),
+        (["run", SENTENCE, "polcy.steps=3"], "did you mean 'policy.steps'"),
         (["run", SENTENCE, "policy.stpes=3"], "did you mean 'policy.steps'"),
         (["run", SENTENCE, "policy=difusion_unet"], "diffusion_unet"),
         (["run", SENTENCE, "sampler=ddim"], "ddim10"),
@@ -173,6 +173,7 @@ def test_a_half_written_dataset_is_refused(finished, tmp_path, capsys, monkeypat
 
 
 def test_a_dataset_with_nan_is_refused(finished, tmp_path, capsys, monkeypatch):
+    import pyarrow
     import pyarrow.parquet as pq
 
     monkeypatch.chdir(tmp_path)
@@ -181,8 +182,9 @@ def test_a_dataset_with_nan_is_refused(finished, tmp_path, capsys, monkeypatch):
     table = pq.read_table(path)
     actions = table["action"].to_pylist()
     actions[5][2] = float("nan")
-    column = table.schema.get_field_index("action")
-    pq.write_table(table.set_column(column, table.schema.field("action"), [actions]), path)
+    field = table.schema.field("action")
+    column = pyarrow.array(actions, type=field.type)
+    pq.write_table(table.set_column(table.schema.get_field_index("action"), field, column), path)
     assert "ee.z" in refused(capsys, "train", f"dataset={run}", "policy.steps=1")
 
 

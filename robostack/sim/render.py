@@ -21,7 +21,8 @@ def _prefer_egl() -> None:
 
     MuJoCo picks its GL library when it is imported, which may be long before anyone renders: a variable comes late.
     """
-    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("MUJOCO_GL"):
+    chosen = os.environ.get("MUJOCO_GL", "")
+    if sys.platform != "linux" or (os.environ.get("DISPLAY") and not chosen) or chosen not in ("", "egl"):
         return
     from mujoco.egl import GLContext
     from mujoco.rendering.classic import gl_context
