@@ -25,7 +25,7 @@ from robostack.evaluation.schema import (
     RunMetrics,
 )
 from robostack.evaluation.video import encode_image
-from robostack.sim.checks import control_steps_per_s
+from robostack.sim.checks import control_steps_per_s, frame_ms
 from robostack.sim.render import SceneRenderer
 from robostack.sim.replay import episode_frames
 from robostack.sim.scene import Scene, versions
@@ -104,7 +104,7 @@ def run_metrics(
             first_time_success=evaluation.first_time_success,
         ),
         latency_ms=LatencyMetrics(p50=evaluation.latency_p50_ms, p99=evaluation.latency_p99_ms),
-        env=EnvMetrics(control_steps_per_s=control_steps_per_s(spec, seconds=1.5)),
+        env=EnvMetrics(control_steps_per_s=control_steps_per_s(spec, seconds=1.5), frame_96x96_ms=frame_ms(spec)),
         wall_s=sum(seconds.values()),
         sentence=spec.instruction.text,
         stages=dict(seconds),

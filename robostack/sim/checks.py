@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robostack.errors import SceneError
+from robostack.errors import DeviceUnavailable, SceneError
 from robostack.sim.env import TaskEnv
+from robostack.sim.render import SceneRenderer
 from robostack.sim.rotation import rot6d
 from robostack.sim.scene import Scene, train_seed
 from robostack.task.spec import TaskSpec
@@ -61,3 +62,20 @@ def control_steps_per_s(spec: TaskSpec, *, seconds: float = 2.0) -> float:
         env.step(action)
         steps += 1
     return steps / elapsed
+
+
+def frame_ms(spec: TaskSpec, *, size: int = 96, frames: int = 100) -> float | None:
+    """Mean time of one fast square camera frame [ms]; None where nothing can be rendered."""
+    scene = Scene(spec)
+    scene.reset(train_seed(0))
+    try:
+        renderer = SceneRenderer(scene.model, size, size)
+    except DeviceUnavailable:
+        return None
+    renderer.frame(scene.data, "front")
+    start = time.perf_counter()
+    for _ in range(frames):
+        renderer.frame(scene.data, "front")
+    elapsed = time.perf_counter() - start
+    renderer.close()
+    return 1e3 * elapsed / frames

@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
 from robostack.errors import MissingExtra, SpecError
 from robostack.sim.cards import RobotCard
 
 _URDF_COMPILER = '<mujoco><compiler strippath="false" discardvisual="true" fusestatic="false"/></mujoco>'
 _MENAGERIE_ENV = "ROBOSTACK_MENAGERIE"
+_MANY_FACES, _CELL = 3000, 1.5e-3  # [m]
 
 
 def example_robot_data() -> Path:
@@ -59,6 +61,29 @@ def load_description(card: RobotCard) -> mujoco.MjSpec:
     return spec
 
 
+def _lighten(mesh, path: Path) -> None:
+    """Merge the vertices of a dense binary STL within small cells; others stay files.
+
+    Printed parts come as CAD exports of tens of thousands of faces, which cost seconds to compile and 40 ms a frame.
+    """
+    mesh.file = str(path)
+    data = path.read_bytes() if path.suffix.lower() == ".stl" else b""
+    count = int.from_bytes(data[80:84], "little") if len(data) > 84 else 0
+    if count < _MANY_FACES or len(data) != 84 + 50 * count:
+        return
+    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    corners = np.frombuffer(data, record, count, 84)["corners"].reshape(-1, 3).astype(float)
+    cells = np.round(corners / _CELL).astype(np.int64)
+    cells -= cells.min(axis=0)
+    _, owner = np.unique(np.ravel_multi_index(cells.T, cells.max(axis=0) + 1), return_inverse=True)
+    size = np.bincount(owner)
+    vertices = np.stack([np.bincount(owner, corners[:, axis]) / size for axis in range(3)], axis=1)
+    faces = owner.reshape(-1, 3)
+    a, b, c = faces.T
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    mesh.file, mesh.uservert, mesh.userface = "", vertices.ravel(), faces.ravel()
+
+
 def _parse(path: Path) -> mujoco.MjSpec:
     if path.suffix == ".urdf":
         text = path.read_text().replace("package://example-robot-data/robots/", f"{example_robot_data()}/")
@@ -66,6 +91,6 @@ def _parse(path: Path) -> mujoco.MjSpec:
         spec = mujoco.MjSpec.from_string(text)
         spec.compiler.discardvisual = False  # finger meshes stay visible though pads replace them in contact
         for mesh in spec.meshes:  # file names become absolute, so that the spec can be attached anywhere
-            mesh.file = str(path.parent / mesh.file)
+            _lighten(mesh, path.parent / mesh.file)
         return spec
     return mujoco.MjSpec.from_file(str(path))

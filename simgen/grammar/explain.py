@@ -13,8 +13,8 @@ from simgen.grammar.words import MAX_CHARS, normalise
 SHOWN = 80
 MAX_UNKNOWN = 5
 LLM_HINT = (
-    "Free text needs a language model (any OpenAI-compatible server, or Anthropic, named by llm=... with its key in the "
-    "environment), which comes with a later version: until then write the task.json yourself, or use these forms."
+    "Free text needs a language model (llm=openai-compatible or llm=anthropic, with a server or a key), which comes "
+    "with a later version: until then use these forms, or write the task.json yourself."
 )
 _WORD = re.compile(r"[a-z]+")
 
