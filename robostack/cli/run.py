@@ -71,8 +71,8 @@ def _run_stages(
 
 
 def demos_line(demos: Any) -> str:
-    """``300/300 verified, expert 98 % of 306 seeds``."""
-    return f"{demos.n}/{demos.n} verified, expert {demos.expert_success_rate:.0%} of {demos.attempts} seeds"
+    """``300/300 verified, expert 98.0% of 306 seeds``."""
+    return f"{demos.n}/{demos.n} verified, expert {demos.expert_success_rate:.1%} of {demos.attempts} seeds"
 
 
 def train_line(trained: Any) -> str:

@@ -186,3 +186,11 @@ def test_a_grasped_cube_stays_through_ten_seconds_of_stillness(robot):
     after, turned = pose_in_hand(env, "red_cube")
     assert np.linalg.norm(after - pos) < 1e-3
     assert np.trace(rot.T @ turned) > 1 + 2 * np.cos(np.deg2rad(1))
+
+
+def test_the_survey_counts_every_episode():
+    from simgen.experts.survey import survey
+
+    codes = survey("stack_two", "panda", 2)
+    assert sum(codes.values()) == 2
+    assert codes[""] >= 1
