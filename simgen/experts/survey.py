@@ -32,10 +32,14 @@ def survey(task: str, robot: str, episodes: int) -> Counter:
     return codes
 
 
+def _ready() -> None:
+    """Workers need no preparation: each row builds its own environment."""
+
+
 def main(episodes: int) -> None:
     """Print one row per task and robot."""
     rows = [(task, robot) for task in SENTENCES for robot in robots()]
-    with worker_pool(len(os.sched_getaffinity(0)), Counter, ()) as pool:
+    with worker_pool(len(os.sched_getaffinity(0)), _ready, ()) as pool:
         futures = [pool.submit(survey, task, robot, episodes) for task, robot in rows]
         for (task, robot), future in zip(rows, futures, strict=True):
             codes = future.result()
