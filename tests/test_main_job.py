@@ -70,6 +70,17 @@ def test_gen_and_demos_hand_over_a_task(tmp_path, capsys):
     assert "1/1 verified" in capsys.readouterr().out
 
 
+def test_cameras_are_rendered_into_the_dataset_and_do_not_bind_a_state_policy(finished, tmp_path):
+    small = ("n=1", "workers=1", "cameras=[front]", "image_size=64", "progress=false")
+    assert main(["demos", f"task={finished}", *small, f"out={tmp_path / 'd'}"]) == 0
+    features = json.loads((tmp_path / "d" / "dataset" / "meta" / "info.json").read_text())["features"]
+    assert features["observation.images.front"]["shape"] == [64, 64, 3]
+    assert list((tmp_path / "d" / "dataset" / "videos").rglob("*.mp4"))
+    tiny = ("policy.steps=2", "policy.batch_size=4", f"out={tmp_path / 't'}", "progress=false")
+    assert main(["train", f"dataset={tmp_path / 'd'}", *tiny]) == 0
+    assert main(["eval", f"checkpoint={tmp_path / 't'}", "n=1", "workers=1", f"out={tmp_path / 'e'}"]) == 0
+
+
 _CHUNK = """
 import sys, numpy as np
 from policies.checkpoint import load_policy
@@ -186,6 +197,12 @@ def test_a_dataset_with_nan_is_refused(finished, tmp_path, capsys, monkeypatch):
     column = pyarrow.array(actions, type=field.type)
     pq.write_table(table.set_column(table.schema.get_field_index("action"), field, column), path)
     assert "ee.z" in refused(capsys, "train", f"dataset={run}", "policy.steps=1")
+
+
+def test_an_unknown_camera_is_refused(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    err = refused(capsys, "demos", f"task={finished}", "n=1", "workers=1", "cameras=[top]")
+    assert "front, overhead" in err
 
 
 def test_another_sentence_does_not_continue_a_run(finished, capsys):

@@ -221,3 +221,9 @@ def test_a_workspace_out_of_reach_is_reported(user_data):
     env = TaskEnv(propose("put the red cube in the bowl", name))
     with pytest.raises(SceneError, match="UNREACHABLE: xarm7 cannot reach '.*' from above"):
         env.reset(seed=0)
+
+
+def test_asset_cards_and_the_sizes_that_authors_are_told_agree():
+    from robostack.task.profile import CARD_SIZES
+
+    assert {name: load_asset(name).size for name in CARD_SIZES} == CARD_SIZES
