@@ -21,7 +21,8 @@ SMALL = {
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [body for name, body in fenced if name == language]
 
 
 def commands(program: str) -> list[list[str]]:
@@ -53,6 +54,9 @@ def test_every_robostack_command_runs(tmp_path, monkeypatch, capsys):
         extra = () if verb == "doctor" else (*SMALL[verb], "progress=false")
         code = main([verb, *rest, *extra])
         assert code == 0, (words, capsys.readouterr().err)
+    (viewer,) = commands("lerobot-dataset-viz")  # shows what the demos command above has left
+    subprocess.run([sys.executable, "-m", "lerobot.scripts.lerobot_dataset_viz", *viewer[1:]], check=True)
+    assert list((tmp_path / "viz").iterdir())
 
 
 def test_every_python_block_runs():

@@ -188,9 +188,12 @@ def test_a_grasped_cube_stays_through_ten_seconds_of_stillness(robot):
     assert np.trace(rot.T @ turned) > 1 + 2 * np.cos(np.deg2rad(1))
 
 
-def test_the_survey_counts_every_episode():
-    from simgen.experts.survey import survey
+def test_the_survey_counts_every_episode(monkeypatch, capsys):
+    from simgen.experts import survey
 
-    codes = survey("stack_two", "panda", 2)
+    codes = survey.survey("stack_two", "panda", 2)
     assert sum(codes.values()) == 2
-    assert codes[""] >= 1
+    monkeypatch.setattr(survey, "SENTENCES", {"stack_two": ""})
+    monkeypatch.setattr(survey, "robots", lambda: ("panda",))
+    survey.main(2)
+    assert f"stack_two       panda    {codes['']}/2  Wilson low" in capsys.readouterr().out
