@@ -15,8 +15,6 @@ from typing import Any
 
 from robostack.errors import ConfigError, MissingExtra
 
-OWN_PACKAGES = ("robostack", "simgen", "policies", "hardware")
-
 _EXTRAS = {
     "sim": ("mujoco", "gymnasium", "PIL", "example_robot_data"),
     "train": ("torch", "lerobot", "safetensors", "tensorboard", "wandb"),

@@ -28,7 +28,8 @@ from robostack.evaluation.stats import wilson
 from robostack.runtime.execution import SyncExecutor
 from robostack.runtime.pool import worker_pool
 from robostack.sim.env import TaskEnv
-from robostack.sim.scene import eval_seed
+from robostack.sim.observe import features
+from robostack.sim.scene import Scene, eval_seed
 from robostack.task.spec import TaskSpec
 
 _SEEDS_PER_RUN = 1_000_000
@@ -205,17 +206,10 @@ def _single_thread() -> Iterator[None]:
 def _load(target: str, checkpoint: Path, sampler: str, spec: TaskSpec) -> Any:
     module, _, name = target.rpartition(".")
     policy = getattr(importlib.import_module(module), name)(checkpoint, device="cpu", sampler=sampler)
-    differences = policy.features.differences(_features(spec))
+    differences = policy.features.differences(features(Scene(spec)))
     if differences:
         raise CheckpointError(f"{checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
     return policy
-
-
-def _features(spec: TaskSpec):
-    from robostack.sim.observe import features
-    from robostack.sim.scene import Scene
-
-    return features(Scene(spec))
 
 
 # Disk.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-
 import numpy as np
 from jaxtyping import Float
 
 from robostack.errors import InvalidAction
+from robostack.task.symmetry import group
 from robostack.task.world import Symmetry
 
 _MAX_LENGTH = 1e6  # of a column of rot6d; squares of larger numbers lose the direction to overflow
@@ -57,9 +55,9 @@ def canonical_rotation(rot: Float[np.ndarray, "3 3"], symmetry: Symmetry) -> Flo
         return np.eye(3)
     if symmetry == "axial":
         return _tilt_only(rot[:, 2])
-    group = _group(symmetry)
-    best = int(np.argmax(group.transpose(0, 2, 1).reshape(len(group), 9) @ rot.ravel()))
-    return rot @ group[best]
+    turns = group(symmetry)
+    best = int(np.argmax(turns.transpose(0, 2, 1).reshape(len(turns), 9) @ rot.ravel()))
+    return rot @ turns[best]
 
 
 def _tilt_only(axis: np.ndarray) -> np.ndarray:
@@ -69,21 +67,3 @@ def _tilt_only(axis: np.ndarray) -> np.ndarray:
         return np.diag([1.0, -1.0, -1.0])
     k = 1.0 / (1.0 + z)
     return np.array([[1 - k * x * x, -k * x * y, x], [-k * x * y, 1 - k * y * y, y], [-x, -y, z]])
-
-
-@functools.cache
-def _group(symmetry: str) -> np.ndarray:
-    """Proper rotations that map the shape onto itself, (n, 3, 3)."""
-    signed = []
-    for perm in itertools.permutations(range(3)):
-        for signs in itertools.product((1.0, -1.0), repeat=3):
-            matrix = np.zeros((3, 3))
-            matrix[range(3), perm] = signs
-            if np.linalg.det(matrix) > 0:
-                signed.append(matrix)
-    cube = np.array(signed)
-    if symmetry == "cube":
-        return cube
-    if symmetry == "square_prism":
-        return cube[np.abs(cube[:, 2, 2]) == 1]
-    return cube[np.all(np.abs(np.diagonal(cube, axis1=1, axis2=2)) == 1, axis=1)]  # box
