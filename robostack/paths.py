@@ -16,7 +16,7 @@ def config_dir() -> Path:
 
 
 def data_dirs() -> tuple[Path, ...]:
-    """Directories searched for robots/, assets/ and tasks/; a user's ``$ROBOSTACK_DATA`` comes first."""
+    """Directories searched for robots/, assets/, presets/ and tasks/; a user's ``$ROBOSTACK_DATA`` comes first."""
     packaged = _PACKAGE / "_data"
     own = packaged if packaged.is_dir() else _CHECKOUT / "data"
     user = os.environ.get("ROBOSTACK_DATA")
@@ -24,7 +24,7 @@ def data_dirs() -> tuple[Path, ...]:
 
 
 def find_cards(group: str, suffix: str = ".yaml") -> dict[str, Path]:
-    """Card files of a group (``robots``, ``assets``, ``tasks``) by stem; earlier directories win."""
+    """Card files of a group (``robots``, ``assets``, ``presets/<task>``) by stem; earlier directories win."""
     cards: dict[str, Path] = {}
     for root in reversed(data_dirs()):
         cards.update({path.stem: path for path in sorted((root / group).glob(f"*{suffix}"))})

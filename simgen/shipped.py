@@ -1,4 +1,4 @@
-"""The tasks behind the Gymnasium ids: sentences, and the command that writes their specifications to ``data/tasks``.
+"""The tasks behind the Gymnasium ids: sentences, and the command that writes their specifications to ``data/presets``.
 
 Run ``python -m simgen.shipped`` after a change of the grammar or of a robot card; a test compares the files with it.
 """
@@ -40,4 +40,4 @@ def write(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(data_dirs()[-1] / "tasks")
+    write(data_dirs()[-1] / "presets")

@@ -34,7 +34,7 @@ Outputs
   After Ctrl-C or a kill, the same command goes on where it stopped; fresh=true starts anew.
 
 Environment
-  ROBOSTACK_DATA    a folder with your own robots/, assets/ and tasks/ cards; searched first
+  ROBOSTACK_DATA    a folder with your own robots/, assets/ and tasks/; searched first
   MUJOCO_GL         how MuJoCo renders: egl (default on Linux, needs no display), osmesa or glfw
   OMP_NUM_THREADS   threads of one process
   HF_HUB_OFFLINE    1 (default): datasets are local, nothing is fetched

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robostack.evaluation.html import Html, join, tag, text
-from robostack.task.predicate import And, Atom, Not, Or
+from robostack.task.predicate import And, AnyPred, Atom, Not
 from robostack.task.spec import Hold
 
 _PHRASES = {
@@ -31,12 +31,12 @@ _PHRASES = {
 }
 
 
-def goal_list(pred: Atom | And | Or | Not) -> Html:
+def goal_list(pred: AnyPred) -> Html:
     """A predicate as a nested list."""
     return tag("ul", _item(pred), class_="goal")
 
 
-def _item(pred: Atom | And | Or | Not) -> Html:
+def _item(pred: AnyPred) -> Html:
     if isinstance(pred, Atom):
         return tag("li", atom_phrase(pred))
     if isinstance(pred, Not):

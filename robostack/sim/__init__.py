@@ -26,7 +26,7 @@ def make_task(task: str, robot: str = "panda", **kwargs):
     from robostack.sim.env import TaskEnv
     from robostack.task.spec import TaskSpec
 
-    files = find_cards(f"tasks/{task}", ".json")
+    files = find_cards(f"presets/{task}", ".json")
     if robot not in files:
         raise UnknownName(f"robot for task '{task}'", robot, files)
     return TaskEnv(TaskSpec.load(files[robot]), **kwargs)

@@ -157,11 +157,27 @@ class RobotCard(Frozen):
         )
 
 
+class JointCard(Frozen):
+    """A joint of an articulated object: what resists its motion.
+
+    Attributes:
+        damping: [N s/m] or [N m s/rad].
+        friction: dry friction [N] or [N m].
+        spring: stiffness of a return spring that closes it [N/m] or [N m/rad]; 0 for none.
+    """
+
+    damping: float = Field(gt=0.0)
+    friction: float = Field(default=0.0, ge=0.0)
+    spring: float = Field(default=0.0, ge=0.0)
+
+
 class AssetCard(Frozen):
     """An object class.
 
     Attributes:
         shape: geometry builder in ``robostack.sim.objects``.
+        fixed: bolted to the table where it was placed.
+        joints: joint name -> what resists it; the shape defines which joints there are, their axes and ranges.
         size: default size, in the order that the shape defines [m].
         mass: default mass at default size [kg]; scales with the volume.
         friction: sliding, torsional [m], rolling [m].
@@ -171,7 +187,9 @@ class AssetCard(Frozen):
     name: str
     nouns: tuple[str, ...]
     licence: str
-    shape: Literal["box", "cylinder", "sphere", "bowl", "plate", "tray", "zone"]
+    shape: str
+    fixed: bool = False
+    joints: dict[str, JointCard] = Field(default_factory=dict)
     size: tuple[float, ...]
     mass: float = Field(ge=0.0)
     friction: Vec3 = (0.8, 0.01, 0.0005)

@@ -265,7 +265,7 @@ def _assemble(spec: TaskSpec, card: RobotCard) -> tuple[mujoco.MjSpec, dict[str,
     shapes = {}
     for entity in spec.entities:
         asset = load_asset(entity.card)
-        fixed = asset.shape == "zone"
+        fixed = asset.fixed
         body = root.worldbody.add_body(name=entity.id, mocap=fixed)
         if not fixed:
             body.add_freejoint(name=f"{entity.id}_free")

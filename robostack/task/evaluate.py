@@ -13,13 +13,11 @@ from enum import StrEnum
 from robostack.task import geometry as geo
 from robostack.task.atoms import ATOMS
 from robostack.task.check import check, check_bindings
-from robostack.task.predicate import And, Atom, Not, Or, atoms_of
+from robostack.task.predicate import And, AnyPred, Atom, Not, atoms_of
 from robostack.task.spec import TaskSpec
 from robostack.task.world import ROBOT, World
 
 __all__ = ["FailureCode", "GoalMonitor", "check", "check_bindings", "compile_pred", "failure_code", "margin", "text"]
-
-AnyPred = Atom | And | Or | Not
 
 MOVED_M = 0.005  # a manipuland that moved less was not reached
 RAISED_M = 0.02  # bottom above its height at reset: carried

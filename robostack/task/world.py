@@ -42,15 +42,40 @@ class Interior:
 
 
 @dataclass(frozen=True)
+class JointBinding:
+    """A joint of an articulated entity. Its fraction is (q - closed) / (open - closed).
+
+    Attributes:
+        kind: ``slide`` [m] or ``hinge`` [rad].
+        qpos, dof: addresses of the joint.
+        closed, open: joint positions at fractions 0 and 1.
+        body: the body that it moves.
+        handle: id of the site where a robot takes hold or pushes; z of the site points out of the handle, towards the
+            approaching gripper, y along the bar of the handle.
+    """
+
+    name: str
+    kind: Literal["slide", "hinge"]
+    qpos: int
+    dof: int
+    closed: float
+    open: float
+    body: int
+    handle: int
+
+
+@dataclass(frozen=True)
 class EntityBinding:
     """Where an entity of the spec lives in the compiled model.
 
     Attributes:
-        body: MuJoCo body id.
-        geoms: ids of its collision geoms; empty for a zone, which is only painted on the table.
+        body: MuJoCo body id; of an articulated one its fixed base.
+        geoms: ids of its collision geoms, those of its moving parts included; empty for a zone, which is only painted.
         dof: first velocity index of its free joint; -1 when it is fixed to the table.
         up: the axis that points up when it stands [body frame].
         half: half extents of its bounding box about the body origin [m].
+        surface_body, interior_body: the body that carries them where it is another one, as a drawer's; else -1.
+        joints: the joints of an articulated entity by name.
     """
 
     id: str
@@ -65,6 +90,9 @@ class EntityBinding:
     up: tuple[float, float, float] = (0.0, 0.0, 1.0)
     surface: Surface | None = None
     interior: Interior | None = None
+    surface_body: int = -1
+    interior_body: int = -1
+    joints: Mapping[str, JointBinding] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,11 +112,16 @@ class RobotBinding:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Poses at reset: entity id -> position [m] and rotation matrix, world frame."""
+    """The state at reset: entity id -> position [m], rotation matrix [world frame] and lowest z [m].
+
+    ``joints``: (entity id, joint name) -> fraction. ``qpos``: all generalised positions.
+    """
 
     pos: Mapping[str, Float[np.ndarray, "3"]]
     rot: Mapping[str, Float[np.ndarray, "3 3"]]
     bottom: Mapping[str, float]
+    joints: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    qpos: Float[np.ndarray, " Nq"] | None = None
 
 
 @dataclass
@@ -128,6 +161,11 @@ class World:
     def com(self, entity: str) -> Float[np.ndarray, "3"]:
         """Centre of mass [m, world]."""
         return self.data.xipos[self.entities[entity].body]
+
+    def fraction(self, entity: str, joint: str) -> float:
+        """How far a joint is open now: 0 closed, 1 open."""
+        binding = self.entities[entity].joints[joint]
+        return (float(self.data.qpos[binding.qpos]) - binding.closed) / (binding.open - binding.closed)
 
     def velocity(self, entity: str) -> tuple[float, float]:
         """Linear [m/s] and angular [rad/s] speed; zero for an entity that is fixed to the table."""

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from robostack.errors import SentenceError
-from robostack.task.predicate import And, Atom, Not, Or
+from robostack.task.predicate import AnyPred
 from robostack.task.profile import RobotProfile
 from robostack.task.spec import Entity, Instruction, RobotRef, Subgoal, TaskSpec
 from simgen.grammar.kinds import Group, Kind, Thing
 
-Pred = Atom | And | Or | Not
 Meanings = Mapping[str, str | Thing | Group]
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -23,9 +22,9 @@ class Draft:
     """What a production says about a task; the rest of the TaskSpec follows from it."""
 
     entities: tuple[Entity, ...]
-    goal: Pred
+    goal: AnyPred
     subgoals: tuple[Subgoal, ...]
-    never: tuple[Pred, ...] = ()
+    never: tuple[AnyPred, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ OTHERS = [("ur5e", "put_on_plate"), ("so101", "put_in_bowl")]
 
 
 def spec_of(task, robot, **changes):
-    return TaskSpec.load(data_dirs()[-1] / f"tasks/{task}/{robot}.json").model_copy(update=changes)
+    return TaskSpec.load(data_dirs()[-1] / f"presets/{task}/{robot}.json").model_copy(update=changes)
 
 
 @pytest.mark.parametrize(("robot", "task"), [*(("panda", task) for task in SENTENCES), *OTHERS])

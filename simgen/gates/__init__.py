@@ -1,0 +1,1 @@
+"""The gates between a proposed task and the library: what is proven of a task, and in which order."""
