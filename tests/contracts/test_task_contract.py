@@ -21,7 +21,7 @@ from robostack.task.spec import TaskSpec
 from robostack.types import Observation
 from simgen import shipped
 
-TASKS = data_dirs()[-1] / "tasks"
+TASKS = data_dirs()[-1] / "presets"
 FILES = sorted(f"{path.parent.name}/{path.stem}" for path in TASKS.glob("*/*.json"))
 IDS = [f"robostack/{name}-v0" for name in robostack.sim.FAMILIES]
 
