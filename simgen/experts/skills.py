@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from jaxtyping import Float
@@ -15,41 +13,13 @@ from robostack.sim.rotation import rot6d
 from robostack.task.atoms import ATOMS
 from robostack.task.geometry import bottom
 from simgen.experts.motion import Held, PlanFailure, Planner, Pose
+from simgen.experts.result import Code, EpisodeOver, Result
 
 _GRIP_S = 0.35
 _CLEARANCE = 0.012  # between a carried object and what it passes over, at object scale 1 [m]
 _ARRIVED = 0.002  # tracking error at which the gripper may act, at object scale 1 [m]
 _FLOOR = 0.004  # between fingertips and table, for arms that cannot point exactly down [m]
 _MIN_GRIP = 0.008  # height over which the pads must face the object [m]
-
-
-class Code(StrEnum):
-    """How a skill ended."""
-
-    OK = "OK"
-    NO_IK = "NO_IK"
-    COLLISION = "COLLISION"
-    GRASP_MISS = "GRASP_MISS"
-    DROPPED = "DROPPED"
-    TIMEOUT = "TIMEOUT"
-    POST_FALSE = "POST_FALSE"
-
-
-@dataclass(frozen=True)
-class Result:
-    """Outcome of a skill, with a sentence for the log."""
-
-    code: Code
-    info: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the skill did what it promises."""
-        return self.code is Code.OK
-
-
-class EpisodeOver(Exception):
-    """The environment's horizon was reached in the middle of a skill."""
 
 
 class Skills:
