@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -81,7 +80,7 @@ class Arm:
     def home(self) -> Result:
         """Back to the rest pose, over everything."""
         try:
-            self.follow(self._reach(self.home_pose).poses)
+            self.follow(self.reach(self.home_pose).poses)
         except PlanFailure as failure:
             return Result(Code(failure.code), str(failure))
         return Result(Code.OK)
@@ -105,9 +104,10 @@ class Arm:
 
     # Planning.
 
-    def _go(self, waypoints: Sequence[Pose], *, touching: Iterable[str] = (), slow: float = 1.0) -> Result:
+    def go(self, waypoints: Sequence[Pose], *, touching: Iterable[str] = (), slow: float = 1.0) -> Result:
+        """Plan straight lines from here through the waypoints, and follow them."""
         try:
-            path = self._plan([self.pose, *waypoints], touching=touching, slow=slow)
+            path = self.plan([self.pose, *waypoints], touching=touching, slow=slow)
         except PlanFailure as failure:
             return Result(Code(failure.code), str(failure))
         self.follow(path.poses)
@@ -121,27 +121,29 @@ class Arm:
         slow: float = 1.0,
         q0: Float[np.ndarray, " Nj"] | None = None,
     ) -> Path:
+        """Straight lines through the waypoints from joints ``q0`` (where commanded) on; raises PlanFailure."""
         start = self.env.controller.q if q0 is None else q0
         return self.planner.plan(
             waypoints, start, self.opening, held=self.held, touching=frozenset(touching), slow=slow
         )
 
-    def _reach(self, goal: Pose, *, touching: Iterable[str] = ()) -> Path:
+    def reach(self, goal: Pose, *, touching: Iterable[str] = ()) -> Path:
         """A transit to ``goal``: straight over everything, or when thorough a detour that was searched for."""
         top = max(self.pose.pos[2], goal.pos[2])
-        low = self.pose.pos[2] < self._transit_height() - 0.005
+        low = self.pose.pos[2] < self.transit_height() - 0.005
         try:
-            return self._plan([self.pose, self.pose.lifted(top), goal] if low else [self.pose, goal], touching=touching)
+            return self.plan([self.pose, self.pose.lifted(top), goal] if low else [self.pose, goal], touching=touching)
         except PlanFailure:
             if not self.thorough:
                 raise
         return self.detours.plan(self.pose, goal, self.env.controller.q, self.opening, self.held, frozenset(touching))
 
-    def _q_at(self, pose: Pose) -> Float[np.ndarray, " Nj"]:
+    def q_at(self, pose: Pose) -> Float[np.ndarray, " Nj"]:
+        """Joints at a tool pose near the commanded ones [rad]."""
         rot = self.planner.rotation(pose)
         return self.scene.ik.solve(pose.pos, rot, self.env.controller.q, iterations=60).q
 
-    def _transit_height(self) -> float:
+    def transit_height(self) -> float:
         """Tool height at which everything on the table is passed over [m]."""
         below, carried = self.planner.tip_below, self.held.entity if self.held else None
         if carried is not None:
@@ -153,14 +155,15 @@ class Arm:
     def _top(self, name: str) -> float:
         return extent_z(self.world, name)[1] if self.world.entities[name].geoms else 0.0
 
-    def _nearest_turn(self, yaw: float) -> float:
+    def nearest_turn(self, yaw: float) -> float:
+        """The same wrist turn between -pi and pi."""
         return (yaw + np.pi) % (2 * np.pi) - np.pi
 
     def opening_around(self, width: float, slack: float) -> float:
         """Opening that leaves ``slack`` [m at object scale 1] to something ``width`` wide [m]."""
         return min(1.0, self.planner.opening_for(width + slack * self.scale))
 
-    def _opened(self, pose: Pose, gap: float) -> Pose:
+    def centered(self, pose: Pose, gap: float) -> Pose:
         """``pose`` shifted so that the middle between pads ``gap`` apart, not the tool's centre, is there."""
         _, middle = self.planner.pads_at(self.planner.opening_for(gap))
-        return replace(pose, pos=pose.pos - self.planner.rotation(pose)[:, 1] * middle)
+        return pose.moved(-self.planner.rotation(pose)[:, 1] * middle)

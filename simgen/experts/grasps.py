@@ -31,7 +31,7 @@ class Grasp:
 
 def grasps(arm: Arm, obj: str) -> Iterator[Grasp]:
     """Grasps of ``obj``, best first: from above with the gripper fully open, then narrower, then unusual ones."""
-    height, poses = arm._transit_height(), _poses(arm, obj)
+    height, poses = arm.transit_height(), _poses(arm, obj)
     for pose, _ in poses:
         yield _from_above(arm, pose, 1.0, height)
     for slack in _SLACK:
@@ -78,7 +78,7 @@ def _poses(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
     elif axis == "axial":
         found = [(k * np.pi / 8, 2 * min(grip.half[:2])) for k in range(-6, 7)]
     limit = _SPAN * arm.scene.card.gripper.max_opening
-    turns = sorted(((arm._nearest_turn(t), w) for t, w in found if w <= limit), key=lambda tw: abs(tw[0]))
+    turns = sorted(((arm.nearest_turn(t), w) for t, w in found if w <= limit), key=lambda tw: abs(tw[0]))
     return [(Pose(spot, yaw), width) for yaw, width in turns]
 
 
@@ -104,5 +104,5 @@ def _rim(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
         ahead = rot @ way
         yaw = float(np.arctan2(ahead[1], ahead[0])) - arm.planner.closing_angle()
         spot = np.array([at[0], at[1], z])
-        found += [(Pose(spot, arm._nearest_turn(turn)), thick) for turn in (yaw, yaw + np.pi)]
+        found += [(Pose(spot, arm.nearest_turn(turn)), thick) for turn in (yaw, yaw + np.pi)]
     return sorted(found, key=lambda f: abs(f[0].yaw))

@@ -107,6 +107,22 @@ class Planner:
             yaw += 2 * np.pi * round((like.yaw - yaw) / (2 * np.pi))
         return Pose(np.array(pos, float), yaw, lean, tilt)
 
+    def is_downward(self, pose: Pose) -> bool:
+        """Whether the tool points straight down, by half a degree."""
+        return abs(pose.lean) < 0.01 and abs(pose.tilt) < 0.01
+
+    def site_at(
+        self, site: int, joints: Mapping[int, float]
+    ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
+        """Pose of a site [m, world] if the given qpos were so, and all else as it is."""
+        data = self._scratch
+        data.qpos[:] = self.scene.data.qpos
+        data.mocap_pos[:], data.mocap_quat[:] = self.scene.data.mocap_pos, self.scene.data.mocap_quat
+        for address, value in joints.items():
+            data.qpos[address] = value
+        mujoco.mj_kinematics(self.scene.model, data)
+        return data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()
+
     def closing_angle(self) -> float:
         """World angle of the closing direction at yaw 0 [rad]."""
         return float(np.arctan2(self.down[1, 1], self.down[0, 1]))
@@ -221,7 +237,7 @@ class Planner:
         world, model = self.scene.world, self.scene.model
         own = world.robot.geoms
         held_geoms = set(world.entities[held.entity].geoms) if held else set()
-        free = {g for name in touching for g in self._geoms(name)}
+        free = {g for name in touching for g in self.geoms(name)}
         for (a, b), dist in zip(data.contact.geom.tolist(), data.contact.dist.tolist(), strict=True):
             moving = (a in own or a in held_geoms) + (b in own or b in held_geoms)
             if moving != 1 or a in free or b in free or dist > -2e-4:
@@ -231,7 +247,7 @@ class Planner:
             return " and ".join(model.body(model.geom_bodyid[g]).name for g in (a, b))
         return None
 
-    def _geoms(self, name: str) -> list[int]:
+    def geoms(self, name: str) -> list[int]:
         """Collision geoms of an entity, or of the part that ``<entity>.<joint>`` moves."""
         entity, _, joint = name.partition(".")
         binding = self.scene.world.entities[entity]

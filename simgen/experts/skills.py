@@ -46,7 +46,7 @@ class Skills(Arm):
             self.grip(0.0, _GRIP_S)
             if not self._grasped(obj):
                 self.grip(grasp.opening, self.scene.card.gripper.release_s)
-                self._go([grasp.before], touching=[obj])
+                self.go([grasp.before], touching=[obj])
                 result, misses = Result(Code.GRASP_MISS, f"fingers closed beside '{obj}'"), misses + 1
                 if misses == _MOST_MISSES:
                     return result
@@ -59,14 +59,14 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
-        reach = self._reach(grasp.before)
-        down = self._plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
+        reach = self.reach(grasp.before)
+        down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
         return [*reach.poses, *down.poses]
 
     def _lift(self, obj: str, grasp: Grasp) -> Result:
         upright = grasp.pose.tilt == 0.0
-        lift = self._go([self.pose.lifted(self._transit_height()) if upright else grasp.before], touching=[obj])
+        lift = self.go([self.pose.lifted(self.transit_height()) if upright else grasp.before], touching=[obj])
         if not lift.ok:
             return lift
         return Result(Code.OK) if self._grasped(obj) else Result(Code.DROPPED, f"'{obj}' slipped while lifting")
@@ -114,8 +114,8 @@ class Skills(Arm):
             goal = replace(turned, pos=target - self.planner.rotation(turned) @ self.held.pos)
             above = goal.lifted(max(self.pose.pos[2], goal.pos[2] + 0.01 * self.scale))
             try:
-                reach = self._reach(above, touching=[obj])
-                down = self._plan([above, goal], touching=[obj, *touching], slow=0.7, q0=reach.q)
+                reach = self.reach(above, touching=[obj])
+                down = self.plan([above, goal], touching=[obj, *touching], slow=0.7, q0=reach.q)
                 self._check_release(down, obj)
             except PlanFailure as failure:
                 result = Result(Code(failure.code), str(failure))
@@ -129,7 +129,7 @@ class Skills(Arm):
         """Set a held object down where it was picked up."""
         if self.held is None:
             return Result(Code.OK)
-        down = self._go(
+        down = self.go(
             [self._picked.lifted(self.pose.pos[2]), self._picked.lifted(self._picked.pos[2] + 0.002)], touching=[obj]
         )
         return self._release(obj) if down.ok else down
@@ -140,22 +140,14 @@ class Skills(Arm):
         if held is not None:
             self._center_on(obj, held)
         self.note("release", obj)
-        return self._withdraw(touching=[obj])
-
-    def _withdraw(self, *, touching: Iterable[str]) -> Result:
-        """Take the empty gripper away: up over everything, or back along a tilted tool."""
-        if abs(self.pose.tilt) + abs(self.pose.lean) > 0.01:
-            back = self.planner.rotation(self.pose)[:, 2] * -0.08 * self.scale
-            return self._go([self.pose.moved(back)], touching=touching)
-        up = self.pose.lifted(max(self._transit_height(), self.pose.pos[2] + 0.03 * self.scale))
-        return self._go([up], touching=touching)
+        return self.withdraw(touching=[obj])
 
     def _center_on(self, obj: str, held: Held) -> None:
         """Take a finger that does not open off the object, so that it is not dragged up."""
         _, middle = self.planner.pads_at(self.opening)
         shift = float(held.pos[1]) - middle
         if abs(shift) > 1e-3:
-            self._go([self.pose.moved(self.planner.rotation(self.pose)[:, 1] * shift)], touching=[obj], slow=0.5)
+            self.go([self.pose.moved(self.planner.rotation(self.pose)[:, 1] * shift)], touching=[obj], slow=0.5)
 
     def _check_release(self, down: Path, obj: str) -> None:
         hit = self.planner.collision(down.q, self._release_opening(obj), None, frozenset((obj,)))
@@ -174,7 +166,7 @@ class Skills(Arm):
         edge = int(np.argmin(np.abs(rot[2])))
         now = float(np.arctan2(rot[1, edge], rot[0, edge]))
         turns = [self.pose.yaw + yaw_hint - now + k * np.pi / 2 for k in range(4)]
-        return sorted((self._nearest_turn(t) for t in turns), key=abs)
+        return sorted((self.nearest_turn(t) for t in turns), key=abs)
 
     # Push.
 
@@ -191,7 +183,7 @@ class Skills(Arm):
         contact = self.planner.pad_half_width + np.sqrt(max(half**2 - (0.5 * gap) ** 2, 0.0))
         z = self.planner.tip_below + 0.006 + (bottom(self.world, obj))
         result = Result(Code.NO_IK, "no push was tried")
-        height = self._transit_height()
+        height = self.transit_height()
         self.opening = opening
         for yaw in self._push_yaws(ahead):
             side = self.planner.rotation(Pose(center, yaw))[:2, 1] * middle
@@ -199,17 +191,17 @@ class Skills(Arm):
             end = Pose(np.array([*(goal - ahead * contact - side), z]), yaw)
             back = Pose(np.array([*(goal - ahead * (contact + 0.03) - side), z]), yaw)
             try:
-                reach = self._reach(start.lifted(height))
-                down = self._plan([start.lifted(height), start], q0=reach.q)
-                push = self._plan([start, end], touching=[obj], slow=0.45, q0=down.q)
+                reach = self.reach(start.lifted(height))
+                down = self.plan([start.lifted(height), start], q0=reach.q)
+                push = self.plan([start, end], touching=[obj], slow=0.45, q0=down.q)
             except PlanFailure as failure:
                 result = Result(Code(failure.code), str(failure))
                 continue
             self.follow([*reach.poses, *down.poses, *push.poses])
-            return self._go([back, back.lifted(height)], touching=[obj])
+            return self.go([back, back.lifted(height)], touching=[obj])
         return result
 
     def _push_yaws(self, ahead: np.ndarray) -> list[float]:
         across = float(np.arctan2(ahead[0], -ahead[1])) - self.planner.closing_angle()
         turns = [across, across + np.pi]
-        return sorted((self._nearest_turn(t) for t in turns), key=abs)
+        return sorted((self.nearest_turn(t) for t in turns), key=abs)
