@@ -220,7 +220,7 @@ def _lever(b: Blank) -> Shape:
     )
     joint = joint_of(b, part, "hinge", (0, 1, 0), 0.5 * np.pi, hinge=True)
     handle_site(part, (0, 0, length), out=(0, 0, 1), along=(0, 1, 0))
-    reach = np.sqrt(0.5) * length + knob
+    reach = float(np.sqrt(0.5) * length + knob)
     return Shape(
         (reach, base[1], h),
         0.0,
