@@ -75,7 +75,6 @@ class BulletScene(Scene):
         self._b = BulletClient(connection_mode=pybullet.DIRECT)
         directory = tempfile.mkdtemp(prefix="robostack_")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        weakref.finalize(self, self._b.disconnect)
         self._trees = export_trees(self.model, Path(directory))
         self._build()
 

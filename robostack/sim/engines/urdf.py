@@ -144,7 +144,7 @@ def _add_joint(robot: ET.Element, model: mujoco.MjModel, body: int, joint: int |
         # MuJoCo's ranges count from qpos0, the position in which the tree is written down here.
         zero = model.qpos0[model.jnt_qposadr[joint]]
         limits = {"lower": repr(float(low - zero)), "upper": repr(float(high - zero))}
-        ET.SubElement(element, "limit", effort="1000", velocity="100", **limits)
+        ET.SubElement(element, "limit", {**limits, "effort": "1000", "velocity": "100"})
 
 
 def _origin(element: ET.Element, pos: np.ndarray, quat: np.ndarray) -> None:
