@@ -9,7 +9,7 @@ import numpy as np
 from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
 from robostack.task.spec import Subgoal
-from simgen.experts.handles import lead, push
+from simgen.experts.handles import move
 from simgen.experts.method import Context
 from simgen.experts.result import Code, Result
 from simgen.experts.skills import Skills
@@ -60,14 +60,10 @@ def _pick_and_place(env: TaskEnv, skills: Skills, subgoal: Subgoal) -> Result:
 def _operate(skills: Skills, subgoal: Subgoal) -> Result:
     """Move a joint: pull and turn by the handle, push what is pushed."""
     entity, joint = str(subgoal.args[0]), str(subgoal.args[1])
-    if subgoal.skill == "press":
-        return push(skills, entity, joint, 1.0, beyond=0.002 * skills.scale)
-    if subgoal.skill == "turn":
-        return lead(skills, entity, joint, float(subgoal.args[2]))
-    if subgoal.skill == "open":
-        return lead(skills, entity, joint, 0.96)
-    result = push(skills, entity, joint, 0.0, beyond=0.002 * skills.scale)
-    return result if result.ok else lead(skills, entity, joint, 0.0)
+    target = {"press": 1.0, "open": 0.96, "close": 0.0}.get(subgoal.skill)
+    if target is None:
+        target = float(subgoal.args[2])
+    return move(skills, entity, joint, target, pushing=subgoal.skill in ("press", "close"))
 
 
 def _targets(env: TaskEnv, subgoal: Subgoal) -> list[Target]:
