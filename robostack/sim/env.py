@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -46,7 +46,7 @@ class TaskEnv(gymnasium.Env):
         spec: TaskSpec | str | Path,
         *,
         cameras: Sequence[tuple[str, int, int]] = (),
-        reward: Literal["sparse", "dense"] = "sparse",
+        reward: str = "sparse",
         render_mode: str | None = None,
         width: int = 640,
         height: int = 480,

@@ -18,7 +18,7 @@ Gauge = Callable[[], float]
 ALMOST = 1.0 - 1e-6  # what does not hold is less than 1
 UNMET = 0.9  # share of a conjunction's parts; the rest comes when all hold together
 FIRST = 0.6  # share of being over the right place, before height and contact count
-_SCALE = {"m": 0.08, "rad": 0.5, "m/s": 0.1, "N": 0.5, "1": 0.3, "m or rad": 0.1}  # of margins that are met at reset
+_SCALE = {"m": 0.08, "rad": 0.5, "m/s": 0.1, "N": 0.5, "1": 1.0, "m or rad": 0.1}  # of margins that are met at reset
 
 
 def gauge(pred: AnyPred, world: World, memory: Memory) -> Gauge:
