@@ -102,7 +102,8 @@ class Progress:
             components += [value for value, has in ((reach, stage.subject), (grasp, stage.grasps)) if has] + [far]
             if not turn:
                 continue
-            if self._done[number] and (stage.passing or far >= KEEP):
+            is_goal = number == len(self._stages) - 1
+            if self._done[number] and not is_goal and (stage.passing or far >= KEEP):
                 total += stage.share
                 continue
             self._done[number] = far >= 1.0

@@ -6,7 +6,15 @@ import pytest
 from pydantic import TypeAdapter
 
 from robostack.errors import SpecError
-from robostack.task.evaluate import GoalMonitor, check, failure_code, init_violation, margin, memoryless
+from robostack.task.evaluate import (
+    GoalMonitor,
+    check,
+    failure_code,
+    init_violation,
+    margin,
+    margin_at_start,
+    memoryless,
+)
 from robostack.task.predicate import Pred, atom
 from robostack.task.spec import Hold
 
@@ -236,6 +244,18 @@ def test_the_first_false_predicate_of_init_is_returned(scene, make_spec):
     assert init_violation(spec.model_copy(update={"init": (right,)}), s.world) is None
     s.data.qpos[0] = math.nan
     assert init_violation(spec, s.world) == right
+
+
+@pytest.mark.parametrize(
+    ("goal", "closed", "opened"),
+    [({"once": OPEN}, -0.8, 0.1), ({"seq": [OPEN, CLOSED]}, -0.8, -1e-6), (OPEN, -0.8, 0.1)],
+)
+def test_a_goal_is_judged_at_the_start_too(episode, goal, closed, opened):
+    e = episode(goal, {"o": "drawer"})
+    assert margin_at_start(e.spec.goal, e.scene.world) == pytest.approx(closed)
+    assert margin_at_start(e.spec.goal, e.scene.turn("o", 0.9).world) == pytest.approx(opened)
+    e.scene.data.qpos[0] = math.nan
+    assert math.isnan(margin_at_start(e.spec.goal, e.scene.world))
 
 
 def test_one_state_is_enough_for_the_memoryless_goal(episode):

@@ -98,6 +98,17 @@ def test_a_drawer_that_is_closed_again_keeps_what_was_achieved(scene, make_spec)
     assert values[-1] == 1.0
 
 
+def test_a_goal_that_was_met_but_is_not_any_more_is_not_almost_met(scene, make_spec):
+    s = scene(a="block", o="drawer").put("o", (0.5, 0, 0)).put("a", (0.5, 0.3, 0.02)).snapshot()
+    progress = Progress(
+        make_spec(PARSE({"and": [INSIDE, CLOSED]}), {"a": "block", "o": "drawer"}, roles=ROLES), s.world
+    )
+    s.put("a", (0.5, 0, 0.08))
+    assert progress.update() == 1.0
+    s.turn("o", 1.0).put("a", (0.3, 0, 0.08))
+    assert progress.update() < 0.95
+
+
 def test_what_falls_off_again_is_lost_again(stack):
     s, progress = stack
     s.put("a", (0.54, 0, 0.03))
