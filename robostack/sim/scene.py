@@ -17,7 +17,7 @@ from robostack.sim.ik import IKSolver
 from robostack.sim.objects import Shape, build_object
 from robostack.sim.placement import PlanarPose, sample_placements
 from robostack.sim.robot import TCP_SITE, build_robot
-from robostack.task.evaluate import check_bindings, margin
+from robostack.task.evaluate import check_bindings, margin_at_start
 from robostack.task.geometry import bottom
 from robostack.task.spec import TaskSpec
 from robostack.task.world import EntityBinding, RobotBinding, Snapshot, World
@@ -96,7 +96,7 @@ class Scene:
         self.world.initial = self.snapshot()
         self._check_drift(before, self.world.initial)
         self._check_reach()
-        if margin(self.spec.goal, self.world) >= 0:
+        if margin_at_start(self.spec.goal, self.world) >= 0:
             raise SceneError("TRIVIAL", f"the goal of '{self.spec.name}' already holds at reset")
         self.data.time = 0.0
 
