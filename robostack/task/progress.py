@@ -1,4 +1,4 @@
-"""How far a task is, derived from its predicates alone: a progress in [0, 1], shaping rewards, and count bonuses.
+"""How far a task is: a progress in [0, 1] that is derived from its predicates alone.
 
 Progress phi: stages (the subgoals in order, then the goal) are gated one after another; a stage adds how near the
 gripper is to what it moves, whether that is grasped, and how far the margins of its predicate have come since reset.
@@ -53,8 +53,9 @@ class _Stage:
 class Progress:
     """Progress of one episode; ``update`` once per control step, after the simulator has refreshed its state.
 
-    Stages that hold are ticked off in order. One that does not hold any more counts again, unless it is incompatible
-    with a later one. The scale is affine such that the value is 0 at reset and 1 when the goal holds.
+    Stages that hold are ticked off in order. One that is lost again, by more than a fifth of its own progress, has to be
+    done again, unless it is incompatible with a later one. The scale is affine such that the value is 0 at reset and 1
+    when the goal holds.
 
     Attributes:
         names: of the components: ``<stage>.reach``, ``<stage>.grasp``, ``<stage>.goal``; the last stage is the goal.
@@ -69,7 +70,7 @@ class Progress:
     def __init__(self, spec: TaskSpec, world: World):
         self.world = world
         self._stages = _stages(spec, world)
-        self._memory = Memory((self._stages[-1].pred,), world)
+        self._memory = Memory([stage.pred for stage in self._stages], world)
         names = [_component_names(number, stage) for number, stage in enumerate(self._stages)]
         self.names = tuple(name for group in names for name in group)
         shares = [(k + 1) / len(names) for k, group in enumerate(names) for _ in group]

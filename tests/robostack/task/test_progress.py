@@ -134,6 +134,22 @@ def test_a_pressed_button_is_done_for_good(scene, make_spec):
     assert progress.update() == 0.0
 
 
+def test_subgoals_may_look_back_at_the_reset_state(scene, make_spec):
+    back = PARSE(
+        {"implies": [{"not": {"not": {"initially": atom("near", "a", "b", 0.5)}}}, atom("far", "a", "b", 0.4)]}
+    )
+    spec = make_spec(back, {"a": "block", "b": "block"}, subgoals=(subgoal("achieve", back),))
+    s = scene(a="block", b="block").put("a", (0, 0, 0.02)).put("b", (0.2, 0, 0.02)).snapshot()
+    progress = Progress(spec, s.world)
+    values = [progress.value]
+    for x in (0.3, 0.4, 0.5):
+        s.put("b", (x, 0, 0.02))
+        values.append(progress.update())
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (0.0, 1.0)
+    assert 0.0 < values[1] < values[2] < 1.0
+
+
 def test_a_sequence_advances_part_by_part(scene, make_spec):
     s = scene(o="drawer").put("o", (1.0, 0, 0)).snapshot()
     progress = Progress(make_spec(PARSE({"seq": [OPEN, CLOSED]}), {"o": "drawer"}, roles=ROLES), s.world)
