@@ -53,9 +53,9 @@ class _Stage:
 class Progress:
     """Progress of one episode; ``update`` once per control step, after the simulator has refreshed its state.
 
-    Stages that hold are ticked off in order. One that is lost again, by more than a fifth of its own progress, has to be
-    done again, unless it is incompatible with a later one. The scale is affine such that the value is 0 at reset and 1
-    when the goal holds.
+    Stages that hold are ticked off in order. One that is lost again, by more than a fifth of its own progress, has to
+    be done again, unless it is incompatible with a later one. The scale is affine such that the value is 0 at reset and
+    1 when the goal holds.
 
     Attributes:
         names: of the components: ``<stage>.reach``, ``<stage>.grasp``, ``<stage>.goal``; the last stage is the goal.
