@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from robostack.sim.objects.parts import CLEAR, board, show_board, show_lathe, solid, tint
+from robostack.sim.objects.parts import CLEAR, board, octagon, show_board, show_lathe, solid, tint
 from robostack.sim.objects.shape import Blank, Shape, shape
 from robostack.task.world import Grip, Interior, Surface
 
@@ -167,7 +167,7 @@ def _mug(b: Blank) -> Shape:
     radius, height = b.size
     wall = min(_WALL, 0.08 * radius)
     floor, inner = 4 * wall / 3, radius - 2 * wall
-    _floor(b.body, radius - 0.6 * wall, floor, b.friction, 0.25 * b.mass)
+    octagon(b, b.body, radius - 0.6 * wall, 0.0, floor, 0.25 * b.mass)
     _ring(b.body, (radius - wall,) * 2, (0.5 * floor, height), b.friction, 0.65 * b.mass, wall=wall)
     u = np.linspace(0, np.pi, 5)
     lip = np.stack([radius - wall + wall * np.cos(u), height + 0.6 * wall * np.sin(u)], axis=1)
