@@ -76,7 +76,8 @@ class GoalMonitor:
             self._since_s, self.holding = None, False
             return
         self._note_motion()
-        self.memory.update()
+        if self.memory.nodes:
+            self.memory.update()
         if not self.violated:
             for never, pred in self._never:
                 if never() >= 0.0:

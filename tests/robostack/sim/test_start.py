@@ -12,7 +12,7 @@ from robostack.sim.env import TaskEnv
 from robostack.sim.observe import environment_state, features
 from robostack.sim.scene import Scene, state_sha
 from robostack.task.evaluate import margin
-from robostack.task.predicate import atom
+from robostack.task.predicate import Once, atom
 from robostack.task.spec import Entity, Instruction, Physics, Placement, RobotRef, TaskSpec
 
 
@@ -146,12 +146,12 @@ def test_things_on_one_support_keep_their_clearance():
 def test_neighbours_keep_clear_of_what_juts_out_from_a_support():
     base = entity("base", "block", (0.5, 0.0, 0.5, 0.0))
     roof = entity("roof", "box", (0, 0, 0, 0), "receptacle", on="base")
-    near = entity("near", "block", (0.37, -0.12, 0.63, 0.12), clearance=0.005)
+    near = entity("near", "block", (0.36, -0.13, 0.64, 0.13), clearance=0.005)
     scene = Scene(task(CUBE, base, roof, near))
     for seed in range(6):
         scene.reset(seed)
         gap = np.abs((scene.world.pos("near") - scene.world.pos("roof"))[:2]).max()
-        assert gap > 0.06 + 0.02  # half the box and half a block
+        assert gap > 0.065 + 0.02  # half the box and half a block
 
 
 def test_nothing_starts_where_a_door_swings():
@@ -188,10 +188,19 @@ def test_a_false_init_predicate_is_named():
     assert caught.value.code == "INIT_FALSE"
 
 
-def test_a_goal_about_a_joint_that_holds_at_reset_is_refused():
+OPEN = atom("joint", "drawer", "slide", ">=", 0.8)
+
+
+@pytest.mark.parametrize("goal", [OPEN, Once(once=OPEN)])
+def test_a_goal_about_a_joint_that_holds_at_reset_is_refused(goal):
     drawer = DRAWER.model_copy(update={"joints": {"slide": (0.9, 0.9)}})
     with pytest.raises(SceneError, match="TRIVIAL"):
-        Scene(task(CUBE, drawer, goal=atom("joint", "drawer", "slide", ">=", 0.8))).reset(0)
+        Scene(task(CUBE, drawer, goal=goal)).reset(0)
+
+
+def test_a_goal_that_remembers_can_start_unmet():
+    drawer = DRAWER.model_copy(update={"joints": {"slide": (0.0, 0.1)}})
+    Scene(task(CUBE, drawer, goal=Once(once=OPEN))).reset(0)
 
 
 def test_an_unknown_joint_is_named():
