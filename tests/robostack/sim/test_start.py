@@ -151,7 +151,7 @@ def test_neighbours_keep_clear_of_what_juts_out_from_a_support():
     for seed in range(6):
         scene.reset(seed)
         gap = np.abs((scene.world.pos("near") - scene.world.pos("roof"))[:2]).max()
-        assert gap > 0.065 + 0.02  # half the box and half a block
+        assert gap > 0.06 + 0.02  # half the box and half a block
 
 
 def test_nothing_starts_where_a_door_swings():
