@@ -71,7 +71,7 @@ DISTINCT = Production(
     examples=(
         "put the blocks on different plates",
         "place the red and blue cubes on separate plates",
-        "spread the three cylinders over different bowls",
+        "spread the three cylinders over different trays",
     ),
     draft=_draft,
     needs=Needs(depth=0.2, width=0.4),
