@@ -73,7 +73,9 @@ class _Sampler:
             for card in cards
             if not production.needs.lacking(card.profile, payload=payload(card))
         ]
+        self.names = [(production.family, card.name) for production, card in self.pairs]
         self.drawn: Counter[tuple[str, str]] = Counter()
+        self.misses: Counter[str] = Counter()
 
     def take(self, n: int) -> Iterator[TaskSpec]:
         """The next tasks."""
@@ -85,9 +87,12 @@ class _Sampler:
     def _next(self) -> TaskSpec | None:
         found: list[tuple[TaskSpec, str, tuple[str, ...]]] = []
         for _ in range(PATIENCE):
-            spec = self._candidate()
+            production, card = self.rng.weighted(self.pairs, [self._weight(*names) for names in self.names])
+            spec = self._candidate(production, card)
             if spec is None or (key := signature(spec)) in self.taken:
+                self.misses[production.family] += 1
                 continue
+            self.misses[production.family] = 0
             found.append((spec, key, self._cells(spec)))
             if len(found) == CANDIDATES:
                 break
@@ -104,14 +109,15 @@ class _Sampler:
         check(finished)
         return finished
 
+    def _weight(self, family: str, robot: str) -> float:
+        """Less for what was drawn often, and much less for a family that gave nothing new the last few times."""
+        return 0.7 ** min(self.misses[family], 20) / (1.0 + self.drawn[(family, robot)])
+
     def _cells(self, spec: TaskSpec) -> tuple[str, ...]:
         beside = sum(e.role == "distractor" for e in spec.entities)
         return (*coverage_cells(spec), f"family:{spec.family}", f"{spec.family}:{beside}", f"robot:{spec.robot.name}")
 
-    def _candidate(self) -> TaskSpec | None:
-        production, card = self.rng.weighted(
-            self.pairs, [1.0 / (1.0 + self.drawn[(p.family, c.name)]) for p, c in self.pairs]
-        )
+    def _candidate(self, production: Production, card: RobotCard) -> TaskSpec | None:
         profile = card.profile
         instruction = self.filler.instruction(production)
         beside = self.rng.below(MOST_DISTRACTORS + 1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from robostack.task.predicate import atom
+from robostack.task.predicate import AnyPred, atom
 from robostack.task.profile import GRASP_MARGIN, RobotProfile
 from robostack.task.spec import Entity, Placement, TaskSpec
 from simgen.grammar.kinds import Thing
-from simgen.grammar.layout import GRIPPER_ROOM, entity, yaw_of
+from simgen.grammar.layout import GRIPPER_ROOM, JITTER, Box, entity, placement, yaw_of
 from simgen.grammar.refer import disambiguates
 from simgen.grammar.rooms import JOINTS, reach_of
 from simgen.grammar.words import COLORS
@@ -33,17 +33,10 @@ def with_distractors(spec: TaskSpec, n: int, rng: SplitMix64, profile: RobotProf
 
 
 def _with_one(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskSpec:
-    loose = [e for e in spec.entities if e.role != "fixture"]
-    crowd = CROWD - 1 if profile.workspace[2] - profile.workspace[0] < 0.25 * profile.object_scale else CROWD
     for _ in range(4):
-        twin = _twin(spec, rng, profile) if not loose else None
-        made = twin or (_loose(spec, rng, profile) if 0 < len(loose) < crowd else None)
-        if made is None:
-            continue
-        joint = JOINTS.get(made.card)
-        untouched = atom("joint", made.id, joint, ">=", WORKED) if joint else atom("moved", made.id, SHOVED)
-        more = spec.model_copy(update={"entities": (*spec.entities, made), "never": (*spec.never, untouched)})
-        if not disambiguates(spec.instruction, more, strict=True):
+        alone = all(e.role == "fixture" for e in spec.entities)
+        more = _with_twin(spec, rng, profile) if alone and rng.below(2) else _with_loose(spec, rng, profile)
+        if more is not None and not disambiguates(spec.instruction, more, strict=True):
             return more
     return spec
 
@@ -53,40 +46,69 @@ def _free_color(spec: TaskSpec, card: str, rng: SplitMix64) -> str:
     return rng.choice([c for c in COLORS if c not in taken])
 
 
-def _loose(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> Entity | None:
-    """An object anywhere that the moved one may start."""
-    card = rng.choice(DISTRACTORS)
-    color = _free_color(spec, card, rng)
-    start = next((e.placement for e in spec.manipulands() if e.placement.on == "table"), None)
-    if start is None or any(e.id == f"{color}_{card}" for e in spec.entities):
+def _with_loose(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskSpec | None:
+    """With an object anywhere that the moved one may start, or in front of the fixtures."""
+    crowd = CROWD - 1 if profile.workspace[2] - profile.workspace[0] < 0.25 * profile.object_scale else CROWD
+    box = _room(spec, profile)
+    if box is None or sum(e.card not in JOINTS for e in spec.entities) >= crowd:
         return None
-    thing = Thing(card, card, color)
-    yaw = yaw_of(thing)
-    spot = Placement(box=start.box, yaw=(0.0 - yaw, yaw), clearance=round(GRIPPER_ROOM * profile.object_scale, 3))
-    return entity(thing, color, "distractor", spot, profile)
+    card = rng.choice(DISTRACTORS)
+    thing = Thing(card, card, _free_color(spec, card, rng))
+    if any(e.id == thing.id for e in spec.entities):
+        return None
+    spot = placement(box, yaw_of(thing), GRIPPER_ROOM * profile.object_scale)
+    made = entity(thing, str(thing.color), "distractor", spot, profile)
+    return _left_alone(spec, (*spec.entities, made), atom("moved", made.id, SHOVED))
 
 
-def _twin(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> Entity | None:
-    """A fixture of another colour beside the only one there is."""
+def _left_alone(spec: TaskSpec, entities: tuple[Entity, ...], spoils: AnyPred) -> TaskSpec:
+    return spec.model_copy(update={"entities": entities, "never": (*spec.never, spoils)})
+
+
+def _room(spec: TaskSpec, profile: RobotProfile) -> Box | None:
+    starts = [e.placement.box for e in spec.manipulands() if e.placement.on == "table"]
+    if starts:
+        return starts[0]
+    s, (x0, y0, x1, y1) = profile.object_scale, profile.workspace
+    for made in (e for e in spec.entities if e.card in JOINTS):
+        reach = reach_of(made.card, profile.size(made.card), s)
+        x1 = min(x1, made.placement.box[0] + reach.near - max(reach.left, reach.right) * (reach.near == 0.0) - 0.06 * s)
+    return (x0, y0, x1, y1) if x1 - x0 > 0.04 * s else None
+
+
+def _with_twin(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskSpec | None:
+    """With a fixture of another colour, its joint closed, beside the only one there is."""
     fixtures = [e for e in spec.entities if e.card in JOINTS]
     if len(fixtures) != 1:
         return None
-    model, s = fixtures[0], profile.object_scale
-    reach = reach_of(model.card, profile.size(model.card), s)
-    x0, y0, x1, y1 = model.placement.box
-    step = reach.left + reach.right + (y1 - y0) + 2.0 * GRIPPER_ROOM * s
-    fits = [d for d in (step, -step) if profile.workspace[1] <= y0 + d - reach.right]
-    fits = [d for d in fits if y1 + d + reach.left <= profile.workspace[3]]
-    color = _free_color(spec, model.card, rng)
-    twin_id = f"{color}_{model.card}"
-    if not fits or any(e.id == twin_id for e in spec.entities):
+    model, s, (_, low, _, high) = fixtures[0], profile.object_scale, profile.workspace
+    reach, gap, jitter = reach_of(model.card, profile.size(model.card), s), GRIPPER_ROOM * s, JITTER * s
+    width = reach.left + reach.right
+    first = 0.5 * (low + high) - width - gap - jitter + reach.right
+    if first - reach.right - jitter < low:
         return None
-    shift = rng.choice(fits)
-    box = (x0, round(y0 + shift, 4), x1, round(y1 + shift, 4))
-    spot = model.placement.model_copy(update={"box": box})
-    return model.model_copy(
-        update={"id": twin_id, "color": color, "role": "distractor", "placement": spot, "joints": {}}
+    color = _free_color(spec, model.card, rng)
+    rows = [first, first + width + 2.0 * (gap + jitter)]
+    here, there = rng.shuffled(rows)
+    twin = model.model_copy(
+        update={
+            "id": f"{color}_{model.card}",
+            "color": color,
+            "role": "distractor",
+            "placement": _at(model, there, jitter, gap),
+            "joints": {},
+        }
     )
+    if any(e.id == twin.id for e in spec.entities):
+        return None
+    moved = model.model_copy(update={"placement": _at(model, here, jitter, gap)})
+    entities = tuple(moved if e is model else e for e in spec.entities)
+    return _left_alone(spec, (*entities, twin), atom("joint", twin.id, JOINTS[twin.card], ">=", WORKED))
+
+
+def _at(made: Entity, y: float, jitter: float, gap: float) -> Placement:
+    x0, _, x1, _ = made.placement.box
+    return placement((x0, y - jitter, x1, y + jitter), 0.0, gap)
 
 
 def with_sizes(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskSpec:

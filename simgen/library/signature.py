@@ -25,11 +25,9 @@ from robostack.task.predicate import (
     Count,
     Exists,
     ForAll,
-    Implies,
     Not,
     Or,
     Select,
-    Seq,
     children,
 )
 from robostack.task.spec import Entity, TaskSpec
@@ -174,8 +172,10 @@ def _written(pred: AnyPred, labels: Labels, bound: Mapping[str, str], entities: 
     parts = [_written(p, labels, bound, entities) for p in _flat(pred)]
     if isinstance(pred, (And, Or)):
         parts = sorted(set(parts))
-    return f"{type(pred).__name__}({';'.join(parts)})" if len(parts) != 1 or isinstance(pred, Not) else (
-        parts[0] if isinstance(pred, (And, Or)) else f"{type(pred).__name__}({parts[0]})"
+    return (
+        f"{type(pred).__name__}({';'.join(parts)})"
+        if len(parts) != 1 or isinstance(pred, Not)
+        else (parts[0] if isinstance(pred, (And, Or)) else f"{type(pred).__name__}({parts[0]})")
     )
 
 
