@@ -25,14 +25,11 @@ RELATIONS = {
     "was_on": ("which is on",),
     "instead": ("in place of", "instead of"),
     "where": ("where",),
-    "on": ("on top of", "onto", "over", "on"),
+    "on": ("on top of", "onto", "on"),
     "in": ("inside", "into", "in"),
-    "to": ("to",),
+    "to": ("to", "over"),
     "with": ("using", "with"),
 }
-_PLAIN = ("in place of", "on top", "in the middle", "at the bottom", "on their plates", "in a line", "in a row")
-_PLAIN = (*_PLAIN, "in a straight line", "to the end", "on it too", "from the")
-
 STATES = {
     "open": ("pull open", "open"),
     "close": ("closed", "close", "push shut", "shut", "away in"),
@@ -42,23 +39,13 @@ STATES = {
     "push": ("push away", "push", "slide", "shove", "nudge"),
     "carry": ("put", "place", "set", "drop", "pick up", "stack", "grab", "carry", "lift"),
     "line": ("line", "align", "row"),
-    "sort": (
-        "sort",
-        "group",
-        "organize",
-        "separate",
-        "same color",
-        "same colour",
-        "their color",
-        "by color",
-        "by colour",
-    ),
+    "sort": ("sort", "group", "organize", "same color", "their color", "by color"),
     "swap": ("swap", "exchange", "switch", "change places", "where"),
     "clear": ("clear", "empty", "free up", "everything"),
     "tower": ("tower",),
     "replace": ("replace",),
     "cover": ("cover", "cap", "top"),
-    "differ": ("different", "separate", "each its own"),
+    "differ": ("different", "on separate", "onto separate", "in separate", "into separate", "over separate"),
     "all": ("everything", "every", "each", "all"),
     "unstack": ("unstack",),
 }
@@ -87,6 +74,9 @@ class Relation:
     lemma: str
     subject: Mention | None
     target: Mention | None
+
+
+Found = list[tuple[tuple[int, int], Mention | None]]
 
 
 @dataclass(frozen=True)
@@ -133,14 +123,16 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     color = _options(w.COLOR_WORDS)
     colors = rf"(?P<colors>(?:{color})(?:(?:,? and|,)? (?:{color}))*)"
     number = rf"(?:(?P<number>{_options(_NUMBERS)}) )?"
-    mention = rf"\b(?:{number}(?:{colors} )?(?:(?:open|closed|{_options(w.DIRECTIONS)}) )?(?P<noun>{_options(nouns())})|(?P<it>it|them|there))\b"
+    state = rf"(?:(?:open|closed|{_options(w.DIRECTIONS)}) )?"
+    thing = rf"{number}(?:{colors} )?{state}(?P<noun>{_options(nouns())})"
+    mention = rf"\b(?:{thing}|(?P<it>it|them|there))\b"
     relation = "|".join(rf"(?P<{lemma}>\b(?:{_options(forms)})\b)" for lemma, forms in RELATIONS.items())
     return re.compile(mention), re.compile(relation)
 
 
 def read_claims(text: str) -> Claims:
     """The claims of a sentence, in the order of what it asks to be done."""
-    flat = _in_order(" ".join(text.lower().replace("colour", "color").split()).rstrip(".!? "))
+    flat = plain(text)
     pattern, relation_pattern = _patterns()
     found: list[Mention | None] = []
     spans: list[tuple[int, int]] = []
@@ -165,8 +157,12 @@ def read_claims(text: str) -> Claims:
     )
 
 
-def _in_order(flat: str) -> str:
-    """ "before you B, A" asks for A and then B."""
+def plain(text: str) -> str:
+    """The sentence without courtesies, in the order in which things are to be done: "before you B, A" is A, then B."""
+    flat = " ".join(text.lower().replace("colour", "color").split()).rstrip(".!? ")
+    flat = re.sub(r"^(?:please|can you|could you) ", "", flat)
+    flat = re.sub(r"^cover ", "cap ", flat)  # the verb, not the lid
+    flat = re.sub(r"\bdo not leave (.+?) open\b", r"close \1", flat)
     found = re.fullmatch(r"before you (.+?), (.+)", flat)
     return f"{found[2]}, then {found[1]}" if found else flat
 
@@ -179,34 +175,29 @@ def _mention(m: re.Match[str]) -> Mention:
     return Mention(colors, cards, m[0], m.start(), m.end(), several, number if several else None)
 
 
-def _related(lemma: str, start: int, end: int, flat: str, found, earlier: list[Relation]) -> Relation:
+def _related(lemma: str, start: int, end: int, flat: str, found: Found, earlier: list[Relation]) -> Relation:
+    """The relation word at ``start`` with what stands beside it; "it" is what was named before."""
     before = [(span, m) for span, m in found if span[1] <= start]
     after = [(span, m) for span, m in found if span[0] >= end]
-    targets = {r.target for r in earlier if r.lemma not in ("with", "off", "was_on")}
+    targets = {r.target for r in earlier if r.lemma not in ("with", "was_on")}
     free = [m for _, m in before if m is not None and m not in targets]
     subject = free[-1] if free else None
-    if (
-        before
-        and flat[before[-1][0][1] : start].strip(" ,") in ("", "is", "should be", "goes", "go")
-        and before[-1][1] is not None
-    ):
+    if before and before[-1][1] is not None and flat[before[-1][0][1] : start].strip(" ,") in _COPULAS:
         subject = before[-1][1]
-    if not after or not re.fullmatch(
-        r" (?:(?:the|a|an|all|all the|different|separate|their|two|three) )*", flat[end : after[0][0][0]]
-    ):
+    if not after or not _FILLER.fullmatch(flat[end : after[0][0][0]]):
         return Relation(lemma, subject, None)
     target = after[0][1]
+    if target is None and subject is not None and lemma == "with":
+        return Relation(lemma, subject, None)
     if target is None and subject is not None:  # "put the block in it": in what was named before the block
-        others = [
-            m
-            for _, m in before
-            if m is not None and m is not subject and not (m.colors == subject.colors and m.cards == subject.cards)
-        ]
+        others = [m for _, m in before if m is not None and (m.colors, m.cards) != (subject.colors, subject.cards)]
         holders = [m for m in others if m.cards & HOLDERS]
         target = (holders or others or [None])[-1]
     return Relation(lemma, subject, target)
 
 
+_COPULAS = ("", "is", "should be", "goes", "go")
+_FILLER = re.compile(r" (?:(?:the|a|an|all|different|separate|their|two|three) )*")
 HOLDERS = frozenset(("bowl", "plate", "tray", "bin", "box", "drawer", "shelf", "socket", "zone", "mug", "cabinet"))
 
 
@@ -222,7 +213,7 @@ def _works(flat: str, mentions: tuple[Mention, ...]) -> tuple[tuple[str, Mention
 
 def _quantity(flat: str) -> tuple[str, int] | None:
     m = re.search(rf"(?:({_options(_BOUND)}) )?\b({_options(_NUMBERS)}) of\b", flat) or re.search(
-        rf"^of [^,]+, \w+ (?:({_options(_BOUND)}) )?({_options(_NUMBERS)})\b", flat
+        rf"^of .+, \w+ (?:({_options(_BOUND)}) )?({_options(_NUMBERS)})\b", flat
     )
     return (_BOUND.get(m[1] or "exactly", "=="), _NUMBERS[m[2]]) if m else None
 

@@ -58,11 +58,17 @@ def _with_loose(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskS
         return None
     spot = placement(box, yaw_of(thing), GRIPPER_ROOM * profile.object_scale)
     made = entity(thing, str(thing.color), "distractor", spot, profile)
-    return _left_alone(spec, (*spec.entities, made), atom("moved", made.id, SHOVED))
+    return _left_alone(spec, (*spec.entities, made), made)
 
 
-def _left_alone(spec: TaskSpec, entities: tuple[Entity, ...], spoils: AnyPred) -> TaskSpec:
-    return spec.model_copy(update={"entities": entities, "never": (*spec.never, spoils)})
+def spoils(made: Entity) -> AnyPred:
+    """What must not happen to a thing that the task leaves alone, and that starts closed."""
+    joint = JOINTS.get(made.card)
+    return atom("joint", made.id, joint, ">=", WORKED) if joint else atom("moved", made.id, SHOVED)
+
+
+def _left_alone(spec: TaskSpec, entities: tuple[Entity, ...], made: Entity) -> TaskSpec:
+    return spec.model_copy(update={"entities": entities, "never": (*spec.never, spoils(made))})
 
 
 def _room(spec: TaskSpec, profile: RobotProfile) -> Box | None:
@@ -103,7 +109,7 @@ def _with_twin(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskSp
         return None
     moved = model.model_copy(update={"placement": _at(model, here, jitter, gap)})
     entities = tuple(moved if e is model else e for e in spec.entities)
-    return _left_alone(spec, (*entities, twin), atom("joint", twin.id, JOINTS[twin.card], ">=", WORKED))
+    return _left_alone(spec, (*entities, twin), twin)
 
 
 def _at(made: Entity, y: float, jitter: float, gap: float) -> Placement:
