@@ -57,7 +57,7 @@ class Shape:
 
 Builder = Callable[..., Shape]
 SHAPES: Registry[Builder] = Registry("shape")
-_ARITY = {"box": 3, "cylinder": 2, "sphere": 1, "bowl": 2, "plate": 1, "tray": 3, "zone": 2}
+_ARITY = {"box": 3, "cylinder": 2, "sphere": 1, "bowl": 2, "plate": 1, "tray": 3, "zone": 2, "mesh": 1}
 
 
 def build_object(spec: mujoco.MjSpec, body, card: AssetCard, size: tuple[float, ...] | None, color: str) -> Shape:
@@ -67,6 +67,10 @@ def build_object(spec: mujoco.MjSpec, body, card: AssetCard, size: tuple[float, 
         raise SpecError(f"{card.name}: size {size} must be {_ARITY[card.shape]} positive lengths")
     if color not in COLORS:
         raise SpecError(f"{card.name}: unknown color '{color}'; known: {', '.join(sorted(COLORS))}")
+    if card.mesh is not None:
+        from robostack.sim.mesh_shape import build_mesh
+
+        return build_mesh(spec, body, card, size[0], COLORS[color])
     mass = card.mass * float(np.prod(size) / np.prod(card.size)) ** (3 / len(size))
     return SHAPES[card.shape](spec, body, size, COLORS[color], mass, card.friction)
 
