@@ -11,7 +11,7 @@ import numpy as np
 
 from robostack.errors import AssetError, MissingExtra
 from robostack.sim.cards import AssetCard, MeshFile
-from robostack.sim.objects import Shape
+from robostack.sim.objects.shape import Blank, Shape, shape
 from robostack.sim.robot import OBJECT_BIT
 from robostack.task.world import Interior, Surface
 
@@ -41,16 +41,16 @@ def read_file(card: AssetCard, record: MeshFile) -> bytes:
     return content
 
 
-def build_mesh(spec: mujoco.MjSpec, body, card: AssetCard, scale: float, rgba) -> Shape:
-    """Add an imported object to a body of ``spec``, ``scale`` times its own size; its density stays."""
-    mesh = card.mesh
-    assert mesh is not None, card.name
+@shape("mesh", "factor")
+def _mesh(b: Blank) -> Shape:
+    mesh, scale = b.card.mesh, b.size[0]
+    assert mesh is not None, b.card.name
     pose = {"type": mujoco.mjtGeom.mjGEOM_MESH, "pos": scale * np.asarray(mesh.pos), "quat": mesh.quat}
     for i, record in enumerate(mesh.parts or (mesh.visual,)):
-        body.add_geom(
-            meshname=_add_asset(spec, f"{body.name}_part{i}", card, record, scale),
-            density=card.mass / mesh.volume,
-            friction=card.friction,
+        b.body.add_geom(
+            meshname=_add_asset(b, f"{b.body.name}_part{i}", record),
+            density=b.mass / (mesh.volume * scale**3),
+            friction=b.friction,
             condim=4,
             contype=OBJECT_BIT,
             conaffinity=OBJECT_BIT,
@@ -58,13 +58,13 @@ def build_mesh(spec: mujoco.MjSpec, body, card: AssetCard, scale: float, rgba) -
             rgba=[0, 0, 0, 0],
             **pose,
         )
-    body.add_geom(
-        meshname=_add_asset(spec, f"{body.name}_visual", card, mesh.visual, scale),
+    b.body.add_geom(
+        meshname=_add_asset(b, f"{b.body.name}_visual", mesh.visual),
         contype=0,
         conaffinity=0,
         group=1,
         mass=0.0,
-        rgba=rgba,
+        rgba=b.rgba,
         **pose,
     )
     half = _scaled(mesh.half, scale)
@@ -80,14 +80,14 @@ def _scaled(lengths, scale: float) -> tuple[float, ...]:
     return tuple(scale * length for length in lengths)
 
 
-def _add_asset(spec: mujoco.MjSpec, name: str, card: AssetCard, record: MeshFile, scale: float) -> str:
-    assert card.mesh is not None, card.name
+def _add_asset(b: Blank, name: str, record: MeshFile) -> str:
     kind, key = mujoco.mjtMeshInertia, f"{name}{Path(record.file).suffix}"
-    spec.assets = {**spec.assets, key: read_file(card, record)}
-    spec.add_mesh(
+    assert b.card.mesh is not None, b.card.name
+    b.spec.assets = {**b.spec.assets, key: read_file(b.card, record)}
+    b.spec.add_mesh(
         name=name,
         file=key,
-        scale=[scale * card.mesh.unit] * 3,
+        scale=[b.size[0] * b.card.mesh.unit] * 3,
         # What touches is the hull; what is only seen may be an open surface, which has no volume.
         inertia=kind.mjMESH_INERTIA_SHELL if name.endswith("_visual") else kind.mjMESH_INERTIA_CONVEX,
     )
