@@ -189,6 +189,7 @@ class MeshCard(Frozen):
         pos, quat: pose of the files' frame in the body frame [m], wxyz.
         half: half extents of the bounding box [m].
         volume: sum over the convex pieces [m^3].
+        feet: small balls sunk into the face that it rests on, on which it stands [m].
         surface, interior: what it offers to others, found and tried out when it was imported.
         provenance: where it comes from, and what was done to it.
     """
@@ -201,6 +202,7 @@ class MeshCard(Frozen):
     quat: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
     half: Vec3
     volume: float = Field(gt=0.0)
+    feet: tuple[Vec3, ...] = ()
     surface: Surface | None = None
     interior: Interior | None = None
     provenance: dict[str, str] = Field(default_factory=dict)

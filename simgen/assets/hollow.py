@@ -33,7 +33,9 @@ def hollow_gate(
     interior = _interior(heights, xs, ys) if "interior" in claims else None
     if "interior" in claims:
         if interior is None:
-            raise GateFailure("A8", "NO_INTERIOR", "seen from above no hollow of 3 cm is walled in: drop the claim interior")
+            raise GateFailure(
+                "A8", "NO_INTERIOR", "seen from above no hollow of 3 cm is walled in: drop the claim interior"
+            )
         _try(pieces, np.array(interior.center) + [0, 0, interior.half[2] + 2 * PROBE], "interior", interior)
     surface = _surface(heights, xs, ys, interior) if "surface" in claims or interior is not None else None
     if surface is None and "surface" in claims:

@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from robostack.data.atomic import write_atomic
-from robostack.errors import AssetError
-from robostack.sim.cards import AssetCard, Grasp, MeshCard, MeshFile
+from robostack.data.atomic import storage_errors, write_atomic
+from robostack.errors import AssetError, MissingExtra
+from robostack.paths import find_cards
+from robostack.sim.cards import AssetCard, Grasp, MeshCard, MeshFile, load_asset
+from robostack.sim.objects.mesh import FOOT
 from robostack.task.world import Interior, Surface
 from simgen.assets.grasp import grasp_gate, openings
 from simgen.assets.hollow import Claim, hollow_gate
 from simgen.assets.joints import joint_gate
 from simgen.assets.licence import licence_gate
-from simgen.assets.physics import mass_gate, rest_gate
+from simgen.assets.physics import feet, mass_gate, rest_gate
 from simgen.assets.read import RawObject, Up, file_sha, read_object
 from simgen.assets.record import AssetRecord, GateFailure, IntakeReport
 from simgen.assets.shape import (
@@ -118,9 +120,17 @@ def intake(
     """
     out, say = Path(out_dir), progress or (lambda text: None)
     wish = Wish(
-        name, tuple(nouns) or (name.replace("_", " "),), licence, mass, density, max_hulls, tuple(claims), graspable, copy
+        name,
+        tuple(nouns) or (name.replace("_", " "),),
+        licence,
+        mass,
+        density,
+        max_hulls,
+        tuple(claims),
+        graspable,
+        copy,
     )
-    _check_name(name, out)
+    _check_name(name)
     records: list[AssetRecord] = []
     try:
         records.append(licence_gate(licence))
@@ -142,8 +152,6 @@ def resolve(path: Path | str) -> Path:
         return Path(path)
     folder = _package_folder()
     if folder is None:
-        from robostack.errors import MissingExtra
-
         raise MissingExtra("pybullet", "gen")
     return folder / text.removeprefix(f"{_PACKAGE}:")
 
@@ -153,14 +161,12 @@ def _package_folder() -> Path | None:
     return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
 
-def _check_name(name: str, out: Path) -> None:
-    from robostack.paths import find_cards
-
+def _check_name(name: str) -> None:
+    """An imported object may be imported again; one that robostack builds itself keeps its name."""
     if not _NAME.fullmatch(name):
         raise AssetError(f"name '{name}' must be small letters, digits and underscores, a letter first, e.g. name=mug")
-    taken = find_cards("assets").get(name)
-    if taken is not None and taken.resolve().parent != (out / "assets").resolve():
-        raise AssetError(f"name '{name}' is taken by {taken}: choose another one")
+    if name in find_cards("assets") and load_asset(name).mesh is None:
+        raise AssetError(f"name '{name}' is that of an object of robostack: choose another one, e.g. name=my_{name}")
 
 
 def _build(raw: RawObject, source: Path, wish: Wish, records: list[AssetRecord], say: Progress) -> _Solid:
@@ -198,7 +204,8 @@ def _build(raw: RawObject, source: Path, wish: Wish, records: list[AssetRecord],
     say("looking for grasps")
     grasps: tuple[Grasp, ...] = ()
     if wish.graspable:
-        grasps, grasped = grasp_gate(visual, pieces, openings())
+        touched = pieces[0].mesh if len(pieces) == 1 else visual  # fingers meet what collides
+        grasps, grasped = grasp_gate(touched, pieces, openings())
     else:
         grasped = AssetRecord(gate="A6", ok=True, detail="it is not to be grasped", metrics={"kept": 0})
     records += [grasped, joints]
@@ -218,8 +225,6 @@ def _linkable(raw: RawObject, wish: Wish) -> bool:
 
 def _write(raw: RawObject, solid: _Solid, wish: Wish, out: Path) -> tuple[Path, tuple[Path, ...]]:
     """Files first, card last: a card that is there is whole, and hashes tell what is not."""
-    from robostack.data.atomic import storage_errors
-
     folder = out / "assets"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +232,7 @@ def _write(raw: RawObject, solid: _Solid, wish: Wish, out: Path) -> tuple[Path, 
     common = {
         "half": half,
         "volume": float(sum(piece.mesh.volume for piece in solid.pieces)),
+        "feet": feet(solid.pieces, FOOT),
         "surface": solid.surface,
         "interior": solid.interior,
         "provenance": _provenance(raw, solid),
@@ -283,8 +289,6 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _copied(solid: _Solid, wish: Wish, folder: Path, common: dict) -> tuple[MeshCard, tuple[Path, ...]]:
-    from robostack.data.atomic import storage_errors
-
     own = folder / wish.name
     with storage_errors(own):
         own.mkdir(exist_ok=True)

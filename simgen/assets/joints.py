@@ -45,11 +45,15 @@ def _check_joint(joint) -> None:
     limit, dynamics = joint.find("limit"), joint.find("dynamics")
     low, high = (_value(limit, key) for key in ("lower", "upper"))
     if not high > low:
-        raise GateFailure("A7", "JOINT_RANGE", f"joint '{name}' moves from {low:g} to {high:g}: upper must exceed lower")
+        raise GateFailure(
+            "A7", "JOINT_RANGE", f"joint '{name}' moves from {low:g} to {high:g}: upper must exceed lower"
+        )
     damping, friction = (_value(dynamics, key) for key in ("damping", "friction"))
     if not (damping > 0 or friction > 0):
         raise GateFailure(
-            "A7", "JOINT_DAMPING", f"joint '{name}' is undamped: give it <dynamics damping='...' friction='...'/> above 0"
+            "A7",
+            "JOINT_DAMPING",
+            f"joint '{name}' is undamped: give it <dynamics damping='...' friction='...'/> above 0",
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
+from robostack.sim.objects.mesh import FOOT, add_foot
 from simgen.assets.record import AssetRecord, GateFailure
 from simgen.assets.shape import Convex
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 DENSITY = (20.0, 20_000.0)  # kg/m^3: light foam to gold
 DEFAULT_DENSITY = 600.0  # beech
 MAX_TILT = np.deg2rad(45)
+_LEVEL = np.deg2rad(0.5)  # as good as level
+_CALM = 5e-3  # largest speed of what is at rest, as when scenes settle [m/s, rad/s]
+_FRICTION = (0.8, 0.01, 0.0005)
+_FLAT, _FEET = 3e-4, 6  # m; most feet
 _DROP_S, _STEP_S, _HEIGHT = 1.0, 0.002, 0.003
 
 
@@ -81,24 +86,27 @@ def rest_gate(visual: trimesh.Trimesh, pieces: Sequence[Convex], mass: float) ->
     """A5: rotation and shift (4, 4) into the body frame of the rest pose: origin amid the bounding box, z up.
 
     Tried are the pose of the file, then the faces of the hull on which it stands most probably; the first that a drop
-    of 3 mm leaves within 45 degrees, and at rest, is it. About z the footprint's bounding rectangle lies along x and y.
+    of 3 mm leaves within 45 degrees, and in which it then stands still on its feet, is it. About z the footprint's bounding rectangle lies along x and y.
     """
     tried = []
     for name, start in _candidates(visual, pieces):
-        end, speed = _drop([piece.transformed(start) for piece in pieces], mass)
-        tilt = float(np.arccos(np.clip(end[2, 2], -1, 1)))
-        tried.append(np.rad2deg(tilt))
-        if tilt < MAX_TILT and speed < 0.02:
-            upright = start[:3, :3] if tilt < np.deg2rad(0.5) else end @ start[:3, :3]
-            pose = _centred(upright, pieces)
-            half = 0.5 * np.ptp(_corners([piece.transformed(pose) for piece in pieces]), axis=0)
-            metrics = {"pose": name, "tilt_deg": round(tried[-1], 3), "height_m": round(2 * float(half[2]), 6)}
+        fallen, _ = _drop([piece.transformed(start) for piece in pieces], mass)
+        tilt = float(np.arccos(np.clip(fallen[2, 2], -1, 1)))
+        tried.append(round(float(np.rad2deg(tilt)), 3))
+        if tilt >= MAX_TILT:
+            continue
+        pose = _centred(start[:3, :3] if tilt < _LEVEL else fallen @ start[:3, :3], pieces)
+        placed = [piece.transformed(pose) for piece in pieces]
+        half = 0.5 * np.ptp(_corners(placed), axis=0)
+        standing, speed = _drop([_raised(piece, half[2]) for piece in placed], mass, feet(placed, FOOT))
+        if speed < _CALM and standing[2, 2] > np.cos(_LEVEL):
+            metrics = {"pose": name, "tilt_deg": tried[-1], "height_m": round(2 * float(half[2]), 6)}
             return pose, AssetRecord(gate="A5", ok=True, metrics=metrics)
     raise GateFailure(
         "A5",
         "UNSTABLE",
-        f"it comes to rest in none of {len(tried)} poses: it may roll; give it a flat face to stand on",
-        tilts_deg=tuple(round(t, 1) for t in tried),
+        f"it comes to rest in none of {len(tried)} poses: give it a flat face to stand on",
+        tilts_deg=tuple(tried),
     )
 
 
@@ -159,7 +167,9 @@ def _centred(rot: np.ndarray, pieces: Sequence[Convex]) -> np.ndarray:
     turned = _corners(pieces) @ rot.T
     angles = np.deg2rad(np.arange(-45, 45))  # whole degrees; 0 first among equals
     angles = angles[np.argsort(np.abs(angles), kind="stable")]
-    spans = [np.ptp(turned[:, :2] @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]), axis=0) for a in angles]
+    spans = [
+        np.ptp(turned[:, :2] @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]), axis=0) for a in angles
+    ]
     areas = np.array([span[0] * span[1] for span in spans])
     best = int(np.argmax(areas <= areas.min() * (1 + 1e-6)))
     angle = angles[best] + (np.pi / 2 if spans[best][1] > spans[best][0] * (1 + 1e-6) else 0.0)
@@ -171,22 +181,38 @@ def _centred(rot: np.ndarray, pieces: Sequence[Convex]) -> np.ndarray:
     return pose
 
 
-def _drop(pieces: Sequence[Convex], mass: float) -> tuple[np.ndarray, float]:
-    """Rotation (3, 3) after a second of falling and settling on a table, and the speed left [m/s]."""
+def _raised(piece: Convex, height: float) -> Convex:
+    lift = np.eye(4)
+    lift[2, 3] = height
+    return piece.transformed(lift)
+
+
+def _drop(
+    pieces: Sequence[Convex], mass: float, tips: Sequence[tuple[float, float, float]] = ()
+) -> tuple[np.ndarray, float]:
+    """Rotation (3, 3) after a second of falling and settling on a table, and the speed left [m/s, rad/s].
+
+    Args:
+        pieces: in the frame of the table.
+        mass: of all [kg].
+        tips: where it has feet; their heights are those of the table.
+    """
     spec = mujoco.MjSpec()
     spec.option.timestep = _STEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2, 2, 0.1], friction=[0.8, 0.01, 0.0005])
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[2, 2, 0.1], friction=_FRICTION)
     body = spec.worldbody.add_body(name="object", pos=[0, 0, _HEIGHT])
     body.add_freejoint()
     add_pieces(spec, body, pieces, mass)
+    for x, y, _ in tips:
+        add_foot(body, (x, y, 0.0), _FRICTION)
     model = spec.compile()
     data = mujoco.MjData(model)
     mujoco.mj_step(model, data, nstep=round(_DROP_S / _STEP_S))
     if any(warning.number for warning in data.warning):
         return np.diag([1.0, -1.0, -1.0]), np.inf
-    return data.body("object").xmat.reshape(3, 3).copy(), float(np.abs(data.qvel[:3]).max())
+    return data.body("object").xmat.reshape(3, 3).copy(), float(np.abs(data.qvel).max())
 
 
 def add_pieces(spec: mujoco.MjSpec, body, pieces: Sequence[Convex], mass: float) -> None:
@@ -204,6 +230,26 @@ def add_pieces(spec: mujoco.MjSpec, body, pieces: Sequence[Convex], mass: float)
             type=mujoco.mjtGeom.mjGEOM_MESH,
             meshname=name,
             density=mass / volume,
-            friction=[0.8, 0.01, 0.0005],
+            friction=_FRICTION,
             condim=4,
         )
+
+
+def feet(pieces: Sequence[Convex], radius: float) -> tuple[tuple[float, float, float], ...]:
+    """Points of the face that an object at rest stands on, in its body frame [m]: where feet go, clear of the edges."""
+    corners = _corners(pieces)
+    low = float(corners[:, 2].min())
+    face = np.unique(corners[corners[:, 2] < low + _FLAT].round(6), axis=0)
+    middle = 0.5 * (face.min(axis=0) + face.max(axis=0))
+    chosen = [int(np.argmax(np.linalg.norm(face - middle, axis=1)))]
+    while len(chosen) < min(_FEET, len(face)):
+        gap = np.min(np.linalg.norm(face[:, None, :2] - face[None, chosen, :2], axis=2), axis=1)
+        if gap.max() < 2 * radius:
+            break
+        chosen.append(int(np.argmax(gap)))
+    spots = []
+    for x, y, _ in face[chosen]:
+        way = middle[:2] - (x, y)
+        inset = min(0.3, radius / max(float(np.linalg.norm(way)), 1e-9))
+        spots.append((round(float(x + inset * way[0]), 6), round(float(y + inset * way[1]), 6), round(low, 6)))
+    return tuple(spots)

@@ -111,7 +111,9 @@ def drop_floaters(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, int]:
         near = [
             i
             for i in set(range(len(pieces))) - kept
-            if any((bounds[i, 0] - gap <= bounds[k, 1]).all() and (bounds[k, 0] <= bounds[i, 1] + gap).all() for k in kept)
+            if any(
+                (bounds[i, 0] - gap <= bounds[k, 1]).all() and (bounds[k, 0] <= bounds[i, 1] + gap).all() for k in kept
+            )
         ]
         if not near:
             break
@@ -182,7 +184,10 @@ def decompose(mesh: trimesh.Trimesh, max_hulls: int) -> tuple[tuple[Convex, ...]
     metrics = {"hulls": len(pieces), "iou": round(iou, 4), "watertight": bool(mesh.is_watertight)}
     if len(pieces) > max_hulls:
         raise GateFailure(
-            "A2", "TOO_MANY_HULLS", f"{len(pieces)} convex pieces, allowed are {max_hulls}: simplify the model", **metrics
+            "A2",
+            "TOO_MANY_HULLS",
+            f"{len(pieces)} convex pieces, allowed are {max_hulls}: simplify the model",
+            **metrics,
         )
     if iou < MIN_IOU:
         raise GateFailure(

@@ -15,6 +15,11 @@ from robostack.sim.objects.shape import Blank, Shape, shape
 from robostack.sim.robot import OBJECT_BIT
 from robostack.task.world import Interior, Surface
 
+FOOT = 0.002  # radius [m]
+_STUB = 3e-5  # by which feet stick out [m]
+_FOOT_SOLREF = (0.006, 1.0)  # so hard that the stubs bear the object: twice to thrice the physics step [s]
+
+
 def folder_of(card: AssetCard) -> Path:
     """Where the card's files lie; raises MissingExtra when they belong to a package that is not installed."""
     assert card.mesh is not None, card.name
@@ -33,7 +38,9 @@ def read_file(card: AssetCard, record: MeshFile) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise AssetError(f"{path}, a file of the object '{card.name}', cannot be read ({error.strerror}): {fix}") from error
+        raise AssetError(
+            f"{path}, a file of the object '{card.name}', cannot be read ({error.strerror}): {fix}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != record.sha256:
         raise AssetError(
             f"{path}, a file of the object '{card.name}', has changed since its import ({len(content)} bytes): {fix}"
@@ -58,6 +65,8 @@ def _mesh(b: Blank) -> Shape:
             rgba=[0, 0, 0, 0],
             **pose,
         )
+    for x, y, z in mesh.feet:
+        add_foot(b.body, (scale * x, scale * y, scale * z), b.friction)
     b.body.add_geom(
         meshname=_add_asset(b, f"{b.body.name}_visual", mesh.visual),
         contype=0,
@@ -74,6 +83,28 @@ def _mesh(b: Blank) -> Shape:
     if interior is not None:
         interior = Interior(_scaled(interior.center, scale), _scaled(interior.half, scale), interior.round)
     return Shape(half, half[2], half[:2], round=False, surface=surface, interior=interior)
+
+
+def add_foot(body, tip: tuple[float, float, float], friction: tuple[float, float, float]) -> None:
+    """A ball with its lowest point just under ``tip`` [m, body].
+
+    Of a mesh on a plane MuJoCo keeps three contacts, and others at each step: what stands on them trembles. Contacts of
+    balls are closed-form and stay.
+    """
+    body.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_SPHERE,
+        size=[FOOT, 0, 0],
+        pos=[tip[0], tip[1], tip[2] + FOOT - _STUB],
+        mass=0.0,
+        friction=friction,
+        condim=4,
+        solref=_FOOT_SOLREF,
+        priority=1,
+        contype=OBJECT_BIT,
+        conaffinity=OBJECT_BIT,
+        group=0,
+        rgba=[0, 0, 0, 0],
+    )
 
 
 def _scaled(lengths, scale: float) -> tuple[float, ...]:
