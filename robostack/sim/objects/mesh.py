@@ -11,10 +11,11 @@ import numpy as np
 
 from robostack.errors import AssetError, MissingExtra
 from robostack.sim.cards import AssetCard, MeshFile
+from robostack.sim.objects.parts import CLEAR, seen, solid
 from robostack.sim.objects.shape import Blank, Shape, shape
-from robostack.sim.robot import OBJECT_BIT
 from robostack.task.world import Interior, Surface
 
+_GEOM = mujoco.mjtGeom
 FOOT = 0.002  # radius [m]
 _STUB = 3e-5  # by which feet stick out [m]
 _FOOT_SOLREF = (0.006, 1.0)  # so hard that the stubs bear the object: twice to thrice the physics step [s]
@@ -52,30 +53,14 @@ def read_file(card: AssetCard, record: MeshFile) -> bytes:
 def _mesh(b: Blank) -> Shape:
     mesh, scale = b.card.mesh, b.size[0]
     assert mesh is not None, b.card.name
-    pose = {"type": mujoco.mjtGeom.mjGEOM_MESH, "pos": scale * np.asarray(mesh.pos), "quat": mesh.quat}
+    pose = {"pos": scale * np.asarray(mesh.pos), "quat": mesh.quat}
+    density = b.mass / (mesh.volume * scale**3)
     for i, record in enumerate(mesh.parts or (mesh.visual,)):
-        b.body.add_geom(
-            meshname=_add_asset(b, f"{b.body.name}_part{i}", record),
-            density=b.mass / (mesh.volume * scale**3),
-            friction=b.friction,
-            condim=4,
-            contype=OBJECT_BIT,
-            conaffinity=OBJECT_BIT,
-            group=0,
-            rgba=[0, 0, 0, 0],
-            **pose,
-        )
+        name = _add_asset(b, f"{b.body.name}_part{i}", record)
+        solid(b.body, _GEOM.mjGEOM_MESH, (0,), b.friction, meshname=name, density=density, rgba=CLEAR, **pose)
     for x, y, z in mesh.feet:
         add_foot(b.body, (scale * x, scale * y, scale * z), b.friction)
-    b.body.add_geom(
-        meshname=_add_asset(b, f"{b.body.name}_visual", mesh.visual),
-        contype=0,
-        conaffinity=0,
-        group=1,
-        mass=0.0,
-        rgba=b.rgba,
-        **pose,
-    )
+    seen(b.body, _GEOM.mjGEOM_MESH, (0,), b.rgba, meshname=_add_asset(b, f"{b.body.name}_visual", mesh.visual), **pose)
     half = _scaled(mesh.half, scale)
     surface, interior = mesh.surface, mesh.interior
     if surface is not None:
@@ -91,19 +76,16 @@ def add_foot(body, tip: tuple[float, float, float], friction: tuple[float, float
     Of a mesh on a plane MuJoCo keeps three contacts, and others at each step: what stands on them trembles. Contacts of
     balls are closed-form and stay.
     """
-    body.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_SPHERE,
-        size=[FOOT, 0, 0],
+    solid(
+        body,
+        _GEOM.mjGEOM_SPHERE,
+        (FOOT, 0, 0),
+        friction,
         pos=[tip[0], tip[1], tip[2] + FOOT - _STUB],
         mass=0.0,
-        friction=friction,
-        condim=4,
         solref=_FOOT_SOLREF,
         priority=1,
-        contype=OBJECT_BIT,
-        conaffinity=OBJECT_BIT,
-        group=0,
-        rgba=[0, 0, 0, 0],
+        rgba=CLEAR,
     )
 
 
