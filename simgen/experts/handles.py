@@ -193,8 +193,7 @@ def _push_yaws(arm: Arm, handle: Handle, target: float) -> list[float]:
     if float(np.hypot(*ahead[:2])) < 1e-3:
         return [0.0, *(k * np.pi / 6 for k in (1, -1, 2, -2, 3))]
     across = float(np.arctan2(ahead[0], -ahead[1])) - arm.planner.closing_angle()
-    turns = sorted((arm.nearest_turn(across + k * np.pi / 2) for k in range(4)), key=abs)
-    return turns
+    return sorted((arm.nearest_turn(across + k * np.pi / 2) for k in range(4)), key=abs)
 
 
 def _plan_push(arm: Arm, handle: Handle, target: float, yaw: float, beyond: float) -> tuple[list[Pose], Path]:
