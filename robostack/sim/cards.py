@@ -172,9 +172,15 @@ class JointCard(Frozen):
 
 
 class MeshFile(Frozen):
-    """A file of triangles, and what it must hash to; relative to the folder of the card, or to that of the package."""
+    """A file of triangles, and what it must hash to.
+
+    Attributes:
+        file: relative to the folder of the card, or to that of the package.
+        group: name of one object in an OBJ file; all of them where nothing is said.
+    """
 
     file: str
+    group: str = ""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 

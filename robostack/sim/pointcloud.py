@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
@@ -85,11 +84,15 @@ class DepthCameras:
             ConfigError: the cameras see nothing in the crop box.
         """
         seen = [self._view(name, height, width) for name, height, width in self.cfg.cameras]
-        cloud = PointCloud(*(np.concatenate([getattr(c, key) for c in seen]) for key in ("points", "colors", "entities")))
+        cloud = PointCloud(
+            *(np.concatenate([getattr(c, key) for c in seen]) for key in ("points", "colors", "entities"))
+        )
         cloud = cloud.take(self._kept(cloud))
         if len(cloud) == 0:
             names = ", ".join(name for name, _, _ in self.cfg.cameras)
-            raise ConfigError(f"point cloud: {names} see nothing in the crop box; widen margin_m and z_m or add a camera")
+            raise ConfigError(
+                f"point cloud: {names} see nothing in the crop box; widen margin_m and z_m or add a camera"
+            )
         return farthest(thinned(cloud, self.cfg.voxel_m), self.cfg.n_points)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from robostack.data.atomic import storage_errors, write_atomic
 from robostack.errors import AssetError, MissingExtra
 from robostack.paths import find_cards
 from robostack.sim.cards import AssetCard, Grasp, MeshCard, MeshFile, load_asset
-from robostack.sim.objects.mesh import FOOT
+from robostack.sim.objects.mesh import FOOT, parse_obj
 from robostack.task.world import Interior, Surface
 from simgen.assets.grasp import grasp_gate, openings
 from simgen.assets.hollow import Claim, hollow_gate
@@ -26,13 +26,13 @@ from simgen.assets.physics import feet, mass_gate, rest_gate
 from simgen.assets.read import RawObject, Up, file_sha, read_object
 from simgen.assets.record import AssetRecord, GateFailure, IntakeReport
 from simgen.assets.shape import (
-    MIN_IOU,
     VISUAL_FACES,
     Convex,
     clean,
+    convex,
     decompose,
     drop_floaters,
-    one_hull,
+    keep,
     simplify,
     size_gate,
 )
@@ -63,14 +63,14 @@ class _Solid:
 
     Attributes:
         pose: frame of the raw mesh to the body frame (4, 4).
-        whole: whether the surface is that of the file, and one hull describes it.
+        groups: objects of the package's OBJ file that are the pieces; empty where the files are written anew.
     """
 
     visual: object
     pieces: tuple[Convex, ...]
     pose: np.ndarray
     mass: float
-    whole: bool
+    groups: tuple[str, ...]
     grasps: tuple[Grasp, ...] = ()
     interior: Interior | None = None
     surface: Surface | None = None
@@ -95,7 +95,7 @@ def intake(
 ) -> IntakeReport:
     """Take an object in: gates A1 to A8, then ``<out_dir>/assets/<name>.yaml`` and its files in ``assets/<name>/``.
 
-    Files of the package ``pybullet_data`` that are nearly convex stay where they are: the card refers to them.
+    An OBJ file of the package ``pybullet_data`` whose objects are convex stays where it is: the card refers to it.
 
     Args:
         path: STL, OBJ, GLB, GLTF, PLY or URDF; ``pybullet_data:<file>`` is one of that package.
@@ -187,11 +187,12 @@ def _build(raw: RawObject, source: Path, wish: Wish, records: list[AssetRecord],
     visual = simplify(mesh)
     whole = dropped == 0 and len(mesh.faces) <= VISUAL_FACES
     say("cutting into convex pieces")
-    pieces, fit = decompose(visual, wish.max_hulls)
-    if _linkable(raw, wish) and whole:
-        hull, iou = one_hull(visual)
-        if iou >= MIN_IOU and len(hull) < len(pieces):
-            pieces, fit = hull, AssetRecord(gate="A2", ok=True, metrics={"hulls": 1, "iou": round(iou, 4)})
+    groups: tuple[str, ...] = ()
+    if whole and _linkable(raw, wish):
+        groups, given = _given_pieces(raw)
+        pieces, fit = keep(visual, given, wish.max_hulls)
+    else:
+        pieces, fit = decompose(visual, wish.max_hulls)
     records += [fit, size.model_copy(update={"metrics": {**size.metrics, "floaters": dropped}})]
     say("weighing, dropping")
     mass = raw.mass if wish.mass is None and wish.density is None else wish.mass
@@ -211,7 +212,16 @@ def _build(raw: RawObject, source: Path, wish: Wish, records: list[AssetRecord],
     records += [grasped, joints]
     interior, surface, hollow = hollow_gate(pieces, wish.claims)
     records.append(hollow)
-    return _Solid(visual, pieces, pose, mass, whole, grasps, interior, surface)
+    return _Solid(visual, pieces, pose, mass, groups, grasps, interior, surface)
+
+
+def _given_pieces(raw: RawObject) -> tuple[tuple[str, ...], tuple[Convex, ...]]:
+    """The objects of an OBJ file, by name, each as its convex hull."""
+    assert raw.file is not None
+    assert raw.matrix is not None
+    found = parse_obj(raw.file.read_bytes())
+    rot, shift = raw.matrix[:3, :3], raw.matrix[:3, 3]
+    return tuple(found), tuple(convex(vertices @ rot.T + shift) for vertices, _ in found.values())
 
 
 def _linkable(raw: RawObject, wish: Wish) -> bool:
@@ -220,7 +230,8 @@ def _linkable(raw: RawObject, wish: Wish) -> bool:
     if wish.copy or folder is None or raw.file is None or raw.matrix is None:
         return False
     scales = np.linalg.norm(raw.matrix[:3, :3], axis=0)
-    return raw.file.resolve().is_relative_to(folder.resolve()) and bool(np.ptp(scales) < 1e-9)
+    inside = raw.file.resolve().is_relative_to(folder.resolve()) and raw.file.suffix.lower() == ".obj"
+    return inside and bool(np.ptp(scales) < 1e-9)
 
 
 def _write(raw: RawObject, solid: _Solid, wish: Wish, out: Path) -> tuple[Path, tuple[Path, ...]]:
@@ -237,7 +248,7 @@ def _write(raw: RawObject, solid: _Solid, wish: Wish, out: Path) -> tuple[Path, 
         "interior": solid.interior,
         "provenance": _provenance(raw, solid),
     }
-    if solid.whole and len(solid.pieces) == 1 and _linkable(raw, wish):
+    if solid.groups:
         mesh, files = _linked(raw, solid, common), ()
     else:
         mesh, files = _copied(solid, wish, folder, common)
@@ -273,9 +284,11 @@ def _linked(raw: RawObject, solid: _Solid, common: dict) -> MeshCard:
     total = solid.pose @ raw.matrix
     unit = float(np.linalg.norm(total[:3, 0]))
     quat = Rotation.from_matrix(total[:3, :3] / unit).as_quat(scalar_first=True)
+    file = MeshFile(file=raw.file.resolve().relative_to(folder.resolve()).as_posix(), sha256=file_sha(raw.file))
     return MeshCard(
         root=_PACKAGE,
-        visual=MeshFile(file=raw.file.resolve().relative_to(folder.resolve()).as_posix(), sha256=file_sha(raw.file)),
+        visual=file,
+        parts=tuple(file.model_copy(update={"group": name}) for name in solid.groups),
         unit=unit,
         pos=_triple(total[:3, 3]),
         quat=(float(quat[0]), float(quat[1]), float(quat[2]), float(quat[3])),
@@ -306,5 +319,7 @@ def _copied(solid: _Solid, wish: Wish, folder: Path, common: dict) -> tuple[Mesh
 def _provenance(raw: RawObject, solid: _Solid) -> dict[str, str]:
     """Source files with their hashes, and the steps with the versions of what did them."""
     version = importlib.metadata.version
-    tools = f"trimesh {version('trimesh')}" + (f", coacd {version('coacd')}" if len(solid.pieces) > 1 else "")
+    tools = f"trimesh {version('trimesh')}" + (
+        f", coacd {version('coacd')}" if len(solid.pieces) > 1 and not solid.groups else ""
+    )
     return {**{f"source {file}": sha for file, sha in raw.source.items()}, "processed_by": tools}

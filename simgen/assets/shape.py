@@ -172,15 +172,18 @@ def decompose(mesh: trimesh.Trimesh, max_hulls: int) -> tuple[tuple[Convex, ...]
 
     CoACD (Wei et al. 2022) with a fixed seed cuts what one hull does not describe.
     """
+    whole = convex(np.asarray(mesh.vertices))
+    # A hull that fits this well is worth more than a close cut: it is faster, and its contacts are steadier.
+    if max_hulls == 1 or _iou((whole,), *_probe(mesh)) >= 0.95:
+        return keep(mesh, (whole,), max_hulls)
+    return keep(mesh, _coacd(mesh, max_hulls), max_hulls)
+
+
+def keep(mesh: trimesh.Trimesh, pieces: tuple[Convex, ...], max_hulls: int) -> tuple[tuple[Convex, ...], AssetRecord]:
+    """A2 for given pieces."""
     if not 1 <= max_hulls <= MAX_HULLS:
         raise GateFailure("A2", "MAX_HULLS", f"max_hulls={max_hulls} must be 1 to {MAX_HULLS}")
-    whole = convex(np.asarray(mesh.vertices))
-    points, inside = _probe(mesh)
-    pieces: tuple[Convex, ...] = (whole,)
-    # A hull that fits this well is worth more than a close cut: it is faster, and its contacts are steadier.
-    if _iou(pieces, points, inside) < 0.95 and max_hulls > 1:
-        pieces = _coacd(mesh, max_hulls)
-    iou = _iou(pieces, points, inside)
+    iou = _iou(pieces, *_probe(mesh))
     metrics = {"hulls": len(pieces), "iou": round(iou, 4), "watertight": bool(mesh.is_watertight)}
     if len(pieces) > max_hulls:
         raise GateFailure(
@@ -198,12 +201,6 @@ def decompose(mesh: trimesh.Trimesh, max_hulls: int) -> tuple[tuple[Convex, ...]
             **metrics,
         )
     return pieces, AssetRecord(gate="A2", ok=True, metrics=metrics)
-
-
-def one_hull(mesh: trimesh.Trimesh) -> tuple[tuple[Convex, ...], float]:
-    """The convex hull as the only piece, and the share of volume that it has in common with the mesh."""
-    whole = convex(np.asarray(mesh.vertices))
-    return (whole,), _iou((whole,), *_probe(mesh))
 
 
 def _probe(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 import mujoco
 import numpy as np
+from jaxtyping import Float, Int
 
 from robostack.errors import AssetError, MissingExtra
 from robostack.sim.cards import AssetCard, MeshFile
@@ -94,14 +96,58 @@ def _scaled(lengths, scale: float) -> tuple[float, ...]:
 
 
 def _add_asset(b: Blank, name: str, record: MeshFile) -> str:
-    kind, key = mujoco.mjtMeshInertia, f"{name}{Path(record.file).suffix}"
-    assert b.card.mesh is not None, b.card.name
-    b.spec.assets = {**b.spec.assets, key: read_file(b.card, record)}
-    b.spec.add_mesh(
-        name=name,
-        file=key,
-        scale=[b.size[0] * b.card.mesh.unit] * 3,
-        # What touches is the hull; what is only seen may be an open surface, which has no volume.
-        inertia=kind.mjMESH_INERTIA_SHELL if name.endswith("_visual") else kind.mjMESH_INERTIA_CONVEX,
-    )
+    card, kind = b.card, mujoco.mjtMeshInertia
+    assert card.mesh is not None, card.name
+    content = read_file(card, record)
+    scale = [b.size[0] * card.mesh.unit] * 3
+    # What touches is the hull; what is only seen may be an open surface, which has no volume.
+    inertia = kind.mjMESH_INERTIA_SHELL if name.endswith("_visual") else kind.mjMESH_INERTIA_CONVEX
+    if record.file.endswith(".obj"):
+        groups = parse_obj(content)
+        vertices, faces = joined(groups.values()) if not record.group else groups[record.group]
+        b.spec.add_mesh(
+            name=name,
+            uservert=vertices.ravel(),
+            userface=faces.ravel(),
+            scale=scale,
+            inertia=inertia,
+            smoothnormal=False,
+        )
+        return name
+    key = f"{name}{Path(record.file).suffix}"
+    b.spec.assets = {**b.spec.assets, key: content}
+    b.spec.add_mesh(name=name, file=key, scale=scale, inertia=inertia)
     return name
+
+
+Triangles = tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"]]
+
+
+def parse_obj(content: bytes) -> dict[str, Triangles]:
+    """Vertices and triangles of each object in a Wavefront OBJ; MuJoCo reads only the first of them."""
+    vertices: list[list[float]] = []
+    groups: dict[str, list[tuple[int, int, int]]] = {}
+    group = ""
+    for line in content.decode().splitlines():
+        word, *rest = line.split() or [""]
+        if word == "v":
+            vertices.append([float(x) for x in rest[:3]])
+        elif word == "o":
+            group = rest[0] if rest else ""
+        elif word == "f":
+            index = [int(part.split("/")[0]) for part in rest]
+            first, *others = [i - 1 if i > 0 else len(vertices) + i for i in index]
+            groups.setdefault(group, []).extend((first, b, c) for b, c in zip(others, others[1:], strict=False))
+    points, out = np.asarray(vertices), {}
+    for name, faces in groups.items():
+        used, index = np.unique(np.asarray(faces), return_inverse=True)
+        out[name] = (points[used], index.reshape(-1, 3))
+    return out
+
+
+def joined(parts: Iterable[Triangles]) -> Triangles:
+    """Several meshes as one."""
+    parts = list(parts)
+    starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts)])
+    faces = [faces + start for (_, faces), start in zip(parts, starts, strict=False)]
+    return np.concatenate([vertices for vertices, _ in parts]), np.concatenate(faces)
