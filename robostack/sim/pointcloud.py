@@ -115,7 +115,7 @@ class DepthCameras:
         x0, y0, x1, y1 = self.scene.card.workspace
         m, (low, high) = self.cfg.margin_m, self.cfg.z_m
         inside = (cloud.points >= [x0 - m, y0 - m, low]) & (cloud.points <= [x1 + m, y1 + m, high])
-        kept = inside.all(axis=1)
+        kept = np.all(inside, axis=1)
         for code, wanted in ((TABLE, self.cfg.table), (ROBOT, self.cfg.robot)):
             if not wanted:
                 kept &= cloud.entities != code

@@ -1,1 +1,1 @@
-"""Meshes of others -> objects to work with: read, repaired, decomposed, weighed, dropped, grasped; or refused, with the reason."""
+"""Meshes of others -> objects to work with, or the reason why not: repaired, cut, weighed, dropped, grasped."""

@@ -103,7 +103,7 @@ def antipodal_pairs(mesh: trimesh.Trimesh, rng: np.random.Generator) -> tuple[np
 
 
 def _first_hit(triangles: np.ndarray, start: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to, and index of, the first triangle along each ray (Moeller and Trumbore 1997); inf where there is none."""
+    """Distance to, and index of, the first triangle along each ray (Moeller and Trumbore 1997); inf without one."""
     corner, e1, e2 = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     distance, index = np.full(len(start), np.inf), np.zeros(len(start), int)
     for n, (origin, ray) in enumerate(zip(start, way, strict=True)):

@@ -51,7 +51,7 @@ def hollow_gate(
 
 
 def height_map(pieces: Sequence[Convex]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Height of the uppermost point over each cell of a grid (X, Y) [m], -inf beside the object, and the cells' x, y."""
+    """Height of the uppermost point over each cell of a grid (X, Y) [m], -inf beside the object; the cells' x and y."""
     corners = np.concatenate([piece.mesh.vertices for piece in pieces])
     low, high = corners.min(0)[:2], corners.max(0)[:2]
     step = float((high - low).max()) / _CELLS
@@ -77,13 +77,14 @@ def _interior(heights: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> Interior |
     rims = np.unique(heights[np.isfinite(heights)].round(3))[::-1]
     for rim in rims[rims > rims[0] - 0.3 * (rims[0] - rims[-1] + 1e-9)]:
         free = heights < rim - 0.01
-        regions, count = label(free)
+        regions = np.zeros(free.shape, np.int32)
+        label(free, output=regions)
         outside = regions[0, 0]
         best: Interior | None = None
-        for region in range(1, count + 1):
+        for region in range(1, int(regions.max()) + 1):
             if region == outside:
                 continue
-            room = distance_transform_edt(regions == region)
+            room = np.asarray(distance_transform_edt(regions == region))
             i, j = np.unravel_index(int(np.argmax(room)), room.shape)
             radius = float(room[i, j] - 0.5) * float(xs[1] - xs[0])
             disc = np.hypot(xs[:, None] - xs[i], ys[None] - ys[j]) <= 0.6 * radius
@@ -112,7 +113,7 @@ def _surface(heights: np.ndarray, xs: np.ndarray, ys: np.ndarray, interior: Inte
     flat = (np.abs(heights - level) <= _LEVEL) & near
     if not flat.any():
         return None
-    room = distance_transform_edt(np.pad(flat, 1))[1:-1, 1:-1]
+    room = np.asarray(distance_transform_edt(np.pad(flat, 1)))[1:-1, 1:-1]
     i, j = np.unravel_index(int(np.argmax(room)), room.shape)
     radius = round(float(room[i, j] - 0.5) * float(xs[1] - xs[0]), 6)
     if radius < 0.01:

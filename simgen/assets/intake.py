@@ -1,4 +1,4 @@
-"""A file of somebody else -> an asset card with its files, if it passes the gates A1 to A8; nothing is written if not."""
+"""A file of somebody else -> an asset card with its files, if it passes the gates A1 to A8; else nothing is written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -35,7 +36,11 @@ from simgen.assets.shape import (
     keep,
     simplify,
     size_gate,
+    stl,
 )
+
+if TYPE_CHECKING:
+    import trimesh
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 _PACKAGE = "pybullet_data"
@@ -66,7 +71,7 @@ class _Solid:
         groups: objects of the package's OBJ file that are the pieces; empty where the files are written anew.
     """
 
-    visual: object
+    visual: trimesh.Trimesh
     pieces: tuple[Convex, ...]
     pose: np.ndarray
     mass: float
@@ -309,7 +314,7 @@ def _copied(solid: _Solid, wish: Wish, folder: Path, common: dict) -> tuple[Mesh
     records, files = {}, []
     for name, mesh in meshes.items():
         path = own / f"{name}.stl"
-        write_atomic(path, mesh.export(file_type="stl"))
+        write_atomic(path, stl(mesh))
         records[name] = MeshFile(file=f"{wish.name}/{path.name}", sha256=file_sha(path))
         files.append(path)
     parts = tuple(record for name, record in records.items() if name != "visual")

@@ -80,7 +80,7 @@ def _sweep(model: mujoco.MjModel) -> tuple[float, str]:
     data = mujoco.MjData(model)
     worst, where = 0.0, ""
     for joint in range(model.njnt):
-        for q in np.linspace(*model.jnt_range[joint], _SWEEP):
+        for q in np.linspace(model.jnt_range[joint, 0], model.jnt_range[joint, 1], _SWEEP):
             data.qpos[:] = model.qpos0
             data.qpos[model.jnt_qposadr[joint]] = q
             mujoco.mj_forward(model, data)

@@ -85,8 +85,9 @@ def check_triangle(moments: np.ndarray) -> None:
 def rest_gate(visual: trimesh.Trimesh, pieces: Sequence[Convex], mass: float) -> tuple[np.ndarray, AssetRecord]:
     """A5: rotation and shift (4, 4) into the body frame of the rest pose: origin amid the bounding box, z up.
 
-    Tried are the pose of the file, then the faces of the hull on which it stands most probably; the first that a drop
-    of 3 mm leaves within 45 degrees, and in which it then stands still on its feet, is it. About z the footprint's bounding rectangle lies along x and y.
+    Tried are the pose of the file, then the largest faces of the hull that it can stand on; the first that a drop
+    of 3 mm leaves within 45 degrees, and in which it then stands still on its feet, is it. About z the rectangle that
+    bounds the footprint lies along x and y.
     """
     tried = []
     for name, start in _candidates(visual, pieces):

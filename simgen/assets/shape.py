@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robostack.errors import MissingExtra
-from simgen.assets.record import AssetRecord, GateFailure
+from simgen.assets.record import AssetRecord, GateFailure, Metric
 
 if TYPE_CHECKING:
     import trimesh
@@ -32,7 +32,7 @@ class Convex:
 
     def contains(self, points: np.ndarray, slack: float = 0.0) -> np.ndarray:
         """Which of the points (N, 3) lie inside, or at most ``slack`` outside a face [m]."""
-        return (points @ self.planes[:, :3].T + self.planes[:, 3] <= slack).all(axis=1)
+        return np.all(points @ self.planes[:, :3].T + self.planes[:, 3] <= slack, axis=1)
 
     def transformed(self, matrix: np.ndarray) -> Convex:
         """The piece after a rigid motion (4, 4)."""
@@ -56,7 +56,7 @@ def size_gate(mesh: trimesh.Trimesh, *, file_extents: np.ndarray) -> AssetRecord
     """A3: within what a table and a gripper can do; says which unit the file seems to be in when it is not."""
     extents = np.asarray(mesh.extents)
     longest, thinnest = float(extents.max()), float(extents.min())
-    metrics = {"extents_m": tuple(round(float(e), 6) for e in extents)}
+    metrics: dict[str, Metric] = {"extents_m": tuple(round(float(e), 6) for e in extents)}
     if not LONGEST[0] <= longest <= LONGEST[1]:
         code = "TOO_LARGE" if longest > LONGEST[1] else "TOO_SMALL"
         detail = f"the longest side is {longest:g} m, allowed are {LONGEST[0]:g} to {LONGEST[1]:g}"
@@ -119,6 +119,7 @@ def drop_floaters(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, int]:
             break
         kept.update(near)
     body = trimesh.util.concatenate([pieces[i] for i in sorted(kept)])
+    assert isinstance(body, trimesh.Trimesh)
     if body.area < 0.8 * mesh.area:
         share = body.area / mesh.area
         raise GateFailure(
@@ -147,6 +148,14 @@ def simplify(mesh: trimesh.Trimesh, faces: int = VISUAL_FACES) -> trimesh.Trimes
     light.remove_degenerate_triangles()
     light.remove_unreferenced_vertices()
     return trimesh.Trimesh(np.asarray(light.vertices), np.asarray(light.triangles), process=True)
+
+
+def stl(mesh: trimesh.Trimesh) -> bytes:
+    """A binary STL, the same bytes for the same mesh."""
+    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    faces = np.zeros(len(mesh.faces), record)
+    faces["normal"], faces["corners"] = mesh.face_normals, mesh.triangles
+    return b"\0" * 80 + np.uint32(len(faces)).tobytes() + faces.tobytes()
 
 
 def winding_number(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from robostack.paths import data_dirs
 from simgen.assets.intake import intake
+from simgen.assets.shape import stl
 
 if TYPE_CHECKING:
     import trimesh
@@ -90,14 +91,18 @@ TOYS = ("000", "005", "009", "014", "033", "083", "088")  # of random_urdfs: uni
 _TOY_SCALE = 0.65  # of their own size, so that the longest fit into a bowl
 
 
-def write(directory: Path) -> None:
-    """Write all cards and files below ``directory``; raises AssetError when a gate says no."""
+def write(directory: Path, names: Collection[str] | None = None) -> None:
+    """Write the cards and files of all objects, or of some, below ``directory``; raises AssetError at a gate's no."""
     with tempfile.TemporaryDirectory() as folder:
         for name, (outline, nouns) in OWN.items():
+            if names is not None and name not in names:
+                continue
             path = Path(folder) / f"{name}.stl"
-            path.write_bytes(prism(outline).export(file_type="stl"))
+            path.write_bytes(stl(prism(outline)))
             intake(path, name=name, nouns=nouns, licence="Apache-2.0", out_dir=directory).raise_for_failure()
     for number in TOYS:
+        if names is not None and f"toy_{number}" not in names:
+            continue
         intake(
             f"pybullet_data:random_urdfs/{number}/{number}.urdf",
             name=f"toy_{number}",

@@ -60,15 +60,16 @@ def _mesh(b: Blank) -> Shape:
     for i, record in enumerate(mesh.parts or (mesh.visual,)):
         name = _add_asset(b, f"{b.body.name}_part{i}", record)
         solid(b.body, _GEOM.mjGEOM_MESH, (0,), b.friction, meshname=name, density=density, rgba=CLEAR, **pose)
-    for x, y, z in mesh.feet:
-        add_foot(b.body, (scale * x, scale * y, scale * z), b.friction)
+    for tip in mesh.feet:
+        add_foot(b.body, _times(scale, tip), b.friction)
     seen(b.body, _GEOM.mjGEOM_MESH, (0,), b.rgba, meshname=_add_asset(b, f"{b.body.name}_visual", mesh.visual), **pose)
-    half = _scaled(mesh.half, scale)
+    half = _times(scale, mesh.half)
     surface, interior = mesh.surface, mesh.interior
     if surface is not None:
-        surface = Surface(_scaled(surface.center, scale), _scaled(surface.half, scale), surface.round)
+        u, v = surface.half
+        surface = Surface(_times(scale, surface.center), (scale * u, scale * v), surface.round)
     if interior is not None:
-        interior = Interior(_scaled(interior.center, scale), _scaled(interior.half, scale), interior.round)
+        interior = Interior(_times(scale, interior.center), _times(scale, interior.half), interior.round)
     return Shape(half, half[2], half[:2], round=False, surface=surface, interior=interior)
 
 
@@ -91,8 +92,9 @@ def add_foot(body, tip: tuple[float, float, float], friction: tuple[float, float
     )
 
 
-def _scaled(lengths, scale: float) -> tuple[float, ...]:
-    return tuple(scale * length for length in lengths)
+def _times(scale: float, lengths: tuple[float, float, float]) -> tuple[float, float, float]:
+    x, y, z = lengths
+    return scale * x, scale * y, scale * z
 
 
 def _add_asset(b: Blank, name: str, record: MeshFile) -> str:
@@ -120,7 +122,7 @@ def _add_asset(b: Blank, name: str, record: MeshFile) -> str:
     return name
 
 
-Triangles = tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"]]
+Triangles = tuple[Float[np.ndarray, "_ 3"], Int[np.ndarray, "_ 3"]]
 
 
 def parse_obj(content: bytes) -> dict[str, Triangles]:
