@@ -21,6 +21,7 @@ KEPT = 16
 # Of the fingers [m]: half width and half height of a pad, thickness, length below the palm.
 _PAD_HALF, _PAD_HIGH, _FINGER, _REACH = 0.0085, 0.009, 0.015, 0.045
 _FLOOR = 0.004  # between fingertip and table [m]
+_GRAIN = 0.002  # what is thinner may be missed [m]
 _CLEAR = 0.002  # beside the contact, where the finger must find nothing else [m]
 
 
@@ -135,9 +136,9 @@ def _fingers_fit(pieces, a: np.ndarray, b: np.ndarray, opening: float, low: floa
     pads = middle * [1, 1, 0] + [0, 0, z] + _grid(u * depth, v, w, along, across)
     if np.mean(_inside(pieces, pads)) < 0.3:  # a round side meets a pad along a line, a third of its face
         return False
-    steps = np.linspace(0.5 * width + _CLEAR, 0.5 * opening + _FINGER, 6)
-    heights = np.append(np.linspace(-_PAD_HIGH, _PAD_HIGH, 4), np.linspace(_PAD_HIGH, max(high - z, _PAD_HIGH), 4)[1:])
-    u, v, w = np.meshgrid(np.r_[-steps, steps], np.linspace(-1, 1, 5) * _PAD_HALF, heights)
+    steps = np.arange(0.5 * width + _CLEAR, 0.5 * opening + _FINGER, _GRAIN)
+    heights = np.arange(-_PAD_HIGH, max(high - z, _PAD_HIGH), 2 * _GRAIN)
+    u, v, w = np.meshgrid(np.r_[-steps, steps], np.linspace(-1, 1, 6) * _PAD_HALF, heights)
     return not _inside(pieces, middle * [1, 1, 0] + [0, 0, z] + _grid(u, v, w, along, across)).any()
 
 

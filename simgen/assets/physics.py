@@ -21,6 +21,7 @@ MAX_TILT = np.deg2rad(45)
 _LEVEL = np.deg2rad(0.5)  # as good as level
 _CALM = 5e-3  # largest speed of what is at rest, as when scenes settle [m/s, rad/s]
 _FRICTION = (0.8, 0.01, 0.0005)
+_PUSH = (0.2, 0.15)  # rad/s
 _FLAT, _FEET = 3e-4, 6  # m; most feet
 _DROP_S, _STEP_S, _HEIGHT = 1.0, 0.002, 0.003
 
@@ -210,6 +211,7 @@ def _drop(
         add_foot(body, (x, y, 0.0), _FRICTION)
     model = spec.compile()
     data = mujoco.MjData(model)
+    data.qvel[3:5] = _PUSH  # what is balanced on a point shall fall
     mujoco.mj_step(model, data, nstep=round(_DROP_S / _STEP_S))
     if any(warning.number for warning in data.warning):
         return np.diag([1.0, -1.0, -1.0]), np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,16 @@ class GateFailure(Exception):
     """A gate says no; carries its record."""
 
     def __init__(self, gate: AssetGate, code: str, detail: str, **metrics: Metric):
-        self.record = AssetRecord(gate=gate, ok=False, code=code, detail=detail, metrics=metrics)
+        plain = {key: _finite(value) for key, value in metrics.items()}
+        self.record = AssetRecord(gate=gate, ok=False, code=code, detail=detail, metrics=plain)
         super().__init__(f"{gate} {code}: {detail}")
+
+
+def _finite(value: Metric) -> Metric:
+    """A metric as it may be written: JSON knows no NaN, and a fault may be just that."""
+    if isinstance(value, tuple):
+        return tuple(str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
