@@ -42,6 +42,7 @@ class Expert:
         self.skills.on_action = self._record
         self.log: list[str] = []
         self._agenda = Agenda(env)
+        self._foreign: np.ndarray | None = None  # the last action that did not come from the skills
         self.methods: tuple[str, ...] = ()
         self.keyframes: tuple[Keyframe, ...] = ()
 
@@ -89,17 +90,25 @@ class Expert:
         ctx = Context(self.env, self.skills, self._send, index, scene_seed, self.folder)
         self._agenda.start(index)
         for method in self._chain:
-            result = method.attempt(ctx, subgoal)
+            self._foreign, achieved = None, False
+            try:
+                result = method.attempt(ctx, subgoal)
+            finally:  # the episode may have ended in success while the method was still withdrawing
+                achieved = self._agenda.achieved(index)
+                if achieved:
+                    self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
             self.log.append(f"{subgoal.skill}{subgoal.args} by {method.name}: {result.code} {result.info}")
-            if self._agenda.achieved(index):
-                self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
+            if self._foreign is not None:
+                self.skills.resume(float(self._foreign[-1]))
+            if achieved:
                 break
         return result
 
     def _send(self, action: np.ndarray) -> None:
         if self.env.over:
             raise EpisodeOver
-        self._record(np.asarray(action, np.float32))
+        self._foreign = np.asarray(action, np.float32)
+        self._record(self._foreign)
 
     def _record(self, action: np.ndarray) -> None:
         scene, rows = self.env.scene, self._rows

@@ -112,5 +112,12 @@ def _skill() -> Method:
     return SkillMethod()
 
 
+def _motion() -> Method:
+    from simgen.experts.recipes import MotionMethod
+
+    return MotionMethod()
+
+
 METHODS: Registry[Callable[[], Method]] = Registry("method")
 METHODS.add("skill", _skill)
+METHODS.add("motion", _motion)

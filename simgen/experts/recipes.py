@@ -1,30 +1,17 @@
-"""The method "skill": which skills, on which targets, bring a subgoal about."""
+"""The methods "skill" and "motion": which skills, on which targets, bring a subgoal about."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
-from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
 from robostack.task.spec import Subgoal
-from simgen.experts.handles import lead, push
+from simgen.experts.handles import move
 from simgen.experts.method import Context
-from simgen.experts.result import Code, Result
+from simgen.experts.result import PLANNING, Code, Result
 from simgen.experts.skills import Skills
+from simgen.experts.targets import targets
+from simgen.experts.tools import insert, tool_push
 
-_SQUARE = ("cube", "box", "square_prism")
-_DROP = 0.004  # height above the support at which an object is let go, at object scale 1 [m]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A place for an object's origin [m, world], what it may touch there, and a yaw to align with [rad]."""
-
-    pos: np.ndarray
-    touching: frozenset[str]
-    yaw: float | None
+_SEARCHES = 10  # detours that one attempt may search for
 
 
 class SkillMethod:
@@ -34,24 +21,53 @@ class SkillMethod:
 
     def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
         """See ``Method.attempt``."""
-        skill = subgoal.skill
-        if skill == "push_to":
-            return _push(ctx.skills, str(subgoal.args[0]), str(subgoal.args[1]))
-        if skill in ("open", "close", "press", "turn"):
-            return _operate(ctx.skills, subgoal)
-        if skill in ("place_on", "place_in", "stack", "place_beside"):
-            return _pick_and_place(ctx.env, ctx.skills, subgoal)
-        return Result(Code.PRECOND_FALSE, f"no skill for '{skill}'")
+        skills, names = ctx.skills, [str(arg) for arg in subgoal.args]
+        match subgoal.skill:
+            case "open" | "close" | "press" | "turn":
+                return _operate(skills, subgoal)
+            case "push_to":
+                return _push(skills, *names)
+            case "tool_push":
+                return tool_push(skills, *names)
+            case "insert":
+                return insert(skills, *names)
+            case "pick":
+                return skills.pick(*names)
+            case "place_on" | "place_in" | "stack" | "place_beside" | "place_at":
+                return _pick_and_place(skills, subgoal)
+        return Result(Code.PRECOND_FALSE, f"no skill for '{subgoal.skill}'")
 
 
-def _pick_and_place(env: TaskEnv, skills: Skills, subgoal: Subgoal) -> Result:
+class MotionMethod:
+    """The same skills with detours planned in joint space, and with grasps that come tilted or over an edge."""
+
+    name = "motion"
+
+    def __init__(self):
+        self._skills = SkillMethod()
+
+    def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
+        """See ``Method.attempt``."""
+        arm = ctx.skills
+        arm.thorough = True
+        try:
+            for arm.searches in (0, _SEARCHES):  # what needs no search first
+                result = self._skills.attempt(ctx, subgoal)
+                if result.ok or result.code not in PLANNING:
+                    break
+            return result
+        finally:
+            arm.thorough, arm.searches = False, 0
+
+
+def _pick_and_place(skills: Skills, subgoal: Subgoal) -> Result:
     obj = str(subgoal.args[0])
     result = skills.pick(obj)
     if not result.ok:
         return result
-    for target in _targets(env, subgoal):
+    for target in targets(skills, subgoal):
         result = skills.place(obj, target.pos, touching=target.touching, yaw_hint=target.yaw)
-        if result.code not in (Code.NO_IK, Code.COLLISION):
+        if result.code not in PLANNING:
             return result
     skills.put_back(obj)
     return result
@@ -60,36 +76,10 @@ def _pick_and_place(env: TaskEnv, skills: Skills, subgoal: Subgoal) -> Result:
 def _operate(skills: Skills, subgoal: Subgoal) -> Result:
     """Move a joint: pull and turn by the handle, push what is pushed."""
     entity, joint = str(subgoal.args[0]), str(subgoal.args[1])
-    if subgoal.skill == "press":
-        return push(skills, entity, joint, 1.0, beyond=0.002 * skills.scale)
-    if subgoal.skill == "turn":
-        return lead(skills, entity, joint, float(subgoal.args[2]))
-    if subgoal.skill == "open":
-        return lead(skills, entity, joint, 0.96)
-    result = push(skills, entity, joint, 0.0, beyond=0.002 * skills.scale)
-    return result if result.ok else lead(skills, entity, joint, 0.0)
-
-
-def _targets(env: TaskEnv, subgoal: Subgoal) -> list[Target]:
-    """Where the object may be set down, in order of preference."""
-    world = env.scene.world
-    obj, base = str(subgoal.args[0]), str(subgoal.args[1])
-    rest = env.scene.shapes[obj].rest_z
-    scale = env.scene.card.object_scale
-    pos, rot, binding = world.pos(base), world.rot(base), world.entities[base]
-    if subgoal.skill == "place_beside":
-        dx, dy = float(subgoal.args[2]), float(subgoal.args[3])
-        spot = np.array([pos[0] + dx, pos[1] + dy, rest + _DROP * scale])
-        return [Target(spot, frozenset(), 0.0 if binding.symmetry in _SQUARE else None)]
-    if subgoal.skill == "stack":
-        top = pos + [0, 0, float(np.abs(rot[2]) @ np.asarray(binding.half)) + rest + _DROP * scale]
-        edge = int(np.argmin(np.abs(rot[2])))
-        yaw = float(np.arctan2(rot[1, edge], rot[0, edge])) if binding.symmetry in _SQUARE else None
-        return [Target(top, frozenset({base}), yaw)]
-    assert binding.surface is not None, base
-    face = pos + rot @ np.asarray(binding.surface.center)
-    drops = (0.008, 0.02, 0.03, 0.045, 0.06) if subgoal.skill == "place_in" else (_DROP, 0.012, 0.02)
-    return [Target(face + [0, 0, rest + drop * scale], frozenset({base}), None) for drop in drops]
+    target = {"press": 1.0, "open": 0.96, "close": 0.0}.get(subgoal.skill)
+    if target is None:
+        target = float(subgoal.args[2])
+    return move(skills, entity, joint, target, pushing=subgoal.skill in ("press", "close"))
 
 
 def _push(skills: Skills, obj: str, zone: str) -> Result:
