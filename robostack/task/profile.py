@@ -22,7 +22,6 @@ cabinet    (ex, ey, ez) of the case, without the handle
 button     (half edge of its square housing, height)
 lever      (height when upright,)
 dial       (radius of the knob, height)
-a mesh     (factor,) on the size at which it was taken in: l_block, t_block, star, wrench
 =========  ============================================================
 """
 
@@ -54,10 +53,6 @@ CARD_SIZES: dict[str, tuple[float, ...]] = {
     "button": (0.04, 0.05),
     "lever": (0.13,),
     "dial": (0.033, 0.055),
-    "l_block": (1.0,),
-    "t_block": (1.0,),
-    "star": (1.0,),
-    "wrench": (1.0,),
 }
 
 # What the fingers close on, as (index into the size, factor); a socket stays with its peg.
@@ -69,10 +64,6 @@ _WIDTHS: dict[str, tuple[int, float]] = {
     "peg": (0, 1.0),
     "socket": (0, 1.0),
     "stick": (1, 1.0),
-    "l_block": (0, 0.022),
-    "t_block": (0, 0.022),
-    "star": (0, 0.036),
-    "wrench": (0, 0.016),
 }
 GRASP_MARGIN = 0.8  # widest object that is still easy to grasp, as a fraction of the gripper's opening
 

@@ -51,7 +51,7 @@ def read_file(card: AssetCard, record: MeshFile) -> bytes:
     return content
 
 
-@shape("mesh", "factor")
+@shape("mesh", "scale")
 def _mesh(b: Blank) -> Shape:
     mesh, scale = b.card.mesh, b.size[0]
     assert mesh is not None, b.card.name
