@@ -131,4 +131,3 @@ class Candidate:
         """Random numbers that depend on the task, the purpose and the number only."""
         digest = hashlib.sha256(f"{self.spec.id}/{purpose}/{number}".encode()).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-

@@ -74,9 +74,7 @@ def _exclude(spec: TaskSpec, a: Atom, b: Atom, atoms: list[Atom]) -> bool:
         return not _nested(a.args[1], b.args[1], atoms) and not _nested(b.args[1], a.args[1], atoms)
     if a.name == b.name == "on" and a.args[0] == b.args[0]:
         return all(_role(spec, str(x.args[1])) == "zone" for x in (a, b))
-    if {a.name, b.name} == {"lifted", "on"} and a.args[0] == b.args[0]:
-        return True
-    return False
+    return {a.name, b.name} == {"lifted", "on"} and a.args[0] == b.args[0]
 
 
 def _fractions(joint: Atom) -> tuple[float, float]:

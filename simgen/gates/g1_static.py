@@ -126,7 +126,7 @@ def _purpose(spec: TaskSpec) -> None:
     for entity in spec.manipulands():
         if entity.id not in named:
             raise GateFailure(
-                Code.UNUSED_OBJECT, f"'{entity.id}' is a manipuland but the goal does not speak of it: drop it or its role"
+                Code.UNUSED_OBJECT, f"'{entity.id}' is a manipuland, but the goal does not speak of it: change its role"
             )
     if any(isinstance(node, (Seq, Once)) for node in _nodes(spec.goal)):
         return  # doing a thing twice may be the task

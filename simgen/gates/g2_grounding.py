@@ -63,7 +63,7 @@ def _joint(spec: TaskSpec, atom: Atom) -> None:
 def _require_joint(entity: Entity, card: AssetCard, name: str) -> None:
     if name not in card.joints:
         has = ", ".join(card.joints) or "none"
-        raise GateFailure(Code.UNKNOWN_JOINT, f"'{entity.id}' (card '{entity.card}') has no joint '{name}'; it has {has}")
+        raise GateFailure(Code.UNKNOWN_JOINT, f"'{entity.id}' ({entity.card}) has no joint '{name}'; it has {has}")
 
 
 def _words(spec: TaskSpec) -> int:
@@ -72,9 +72,8 @@ def _words(spec: TaskSpec) -> int:
     if instruction.template:
         _slots(spec)
     nouns = _nouns()
-    pattern = re.compile(
-        rf"\bthe (?:(?P<color>{'|'.join([*COLORS, *_SPELLINGS])}) )?(?P<noun>{'|'.join(sorted(nouns, key=len, reverse=True))})\b"
-    )
+    colors, known = "|".join([*COLORS, *_SPELLINGS]), "|".join(sorted(nouns, key=len, reverse=True))
+    pattern = re.compile(rf"\bthe (?:(?P<color>{colors}) )?(?P<noun>{known})\b")
     found = 0
     for match in pattern.finditer(_SPACE.sub(" ", instruction.text.lower())):
         color, noun = match["color"], match["noun"]

@@ -66,7 +66,7 @@ def _bodies(world: World, name: str, binding: EntityBinding) -> list[float]:
         if not DENSITY[0] <= density <= DENSITY[1]:
             raise GateFailure(
                 Code.DENSITY,
-                f"'{name}' weighs {mass:g} kg, a density of {density:.0f} kg/m3: outside {DENSITY[0]:g} to {DENSITY[1]:g}",
+                f"'{name}' weighs {mass:g} kg: {density:.0f} kg/m3 is outside {DENSITY[0]:g} to {DENSITY[1]:g}",
             )
         _inertia(world, name, body, mass, inertia)
         densities.append(density)

@@ -33,6 +33,7 @@ class RegisteredGate:
     limit_s: float
 
     def __call__(self, candidate: Candidate) -> GateRecord:
+        """Judge a candidate; never raises."""
         start = _cpu_s()
         code, detail, metrics = self._outcome(candidate)
         return GateRecord(
@@ -84,7 +85,7 @@ class _Overdue(Exception):
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise _Overdue in the block after ``seconds`` of processor time; in the main thread only, where signals arrive."""
+    """Raise _Overdue in the block after ``seconds`` of processor time; only in the main thread, which gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from robostack.task.predicate import And, Among, AnyPred, Atom, Count, Exists, ForAll, Or, Select, children
+from robostack.task.predicate import Among, And, AnyPred, Atom, Count, Exists, ForAll, Or, Select, children
 from robostack.task.spec import TaskSpec
 
 Binding = Mapping[str, str]

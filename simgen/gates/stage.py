@@ -9,6 +9,7 @@ from robostack.sim.env import TaskEnv
 from robostack.sim.rotation import yaw_rotation
 from robostack.task import geometry as geo
 from robostack.task.evaluate import GoalMonitor
+from robostack.task.spec import TaskSpec
 from robostack.task.world import EntityBinding
 
 _DEPTH = 1e-3  # contacts deeper than this are no placement [m]
@@ -109,9 +110,12 @@ class Stage:
 
     # Judgement.
 
-    def holds_frozen(self, stages: tuple[np.ndarray, ...], final: np.ndarray) -> bool:
-        """Whether the task counts as done when these states pass by and the last one stays, physics standing still."""
-        monitor, time_s, dt = GoalMonitor(self.env.task, self.world), 0.0, self.env.dt_s
+    def holds_frozen(self, stages: tuple[np.ndarray, ...], final: np.ndarray, *, task: TaskSpec | None = None) -> bool:
+        """Whether the task counts as done when these states pass by and the last one stays, physics standing still.
+
+        ``task`` judges in place of the environment's own.
+        """
+        monitor, time_s, dt = GoalMonitor(task or self.env.task, self.world), 0.0, self.env.dt_s
         for state in stages:
             self.load(state)
             for _ in range(2):
@@ -122,6 +126,15 @@ class Stage:
             time_s += dt
             monitor.update(time_s)
         return monitor.success
+
+    def fires_once(self, stages: tuple[np.ndarray, ...], final: np.ndarray) -> bool:
+        """Whether a state that is there for one control step only counts as success."""
+        monitor, time_s, dt = GoalMonitor(self.env.task, self.world), 0.0, self.env.dt_s
+        for state in (*stages, final):
+            self.load(state)
+            time_s += dt
+            monitor.update(time_s)
+        return not np.isnan(monitor.first_success_s)
 
     def holds_live(self, stages: tuple[np.ndarray, ...], final: np.ndarray) -> bool:
         """The same with physics running through the hold window; leaves the state at its end."""
