@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import mujoco
 import numpy as np
 
 from robostack.errors import RobostackError, SceneError
@@ -63,7 +64,8 @@ class Candidate:
         build: makes the environment; replaced by those who build scenes otherwise.
         seeds: attempts of the expert that decide; ``extend_to``: attempts when they succeed.
         exploits: states found by an attack on the predicate, which must not count as success.
-        certificate, episodes: what the expert left behind.
+        model_sha: SHA-256 of the compiled model, before any seed randomised it.
+        certificate, episodes, keyframes, rl: what the expert left behind; weights per subgoal where RL solved it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Candidate:
         self.spec, self.build = spec, build
         self.seeds, self.extend_to, self.demos = seeds, extend_to, demos
         self.exploits = tuple(exploits)
+        self.model_sha = ""
         self.certificate: Certificate | None = None
         self.episodes: list[Episode] = []
         self.keyframes: dict[int, tuple] = {}
@@ -87,9 +90,11 @@ class Candidate:
     @cached_property
     def _built(self) -> TaskEnv | RobostackError:
         try:
-            return self.build(self.spec)
+            env = self.build(self.spec)
         except RobostackError as error:
             return error
+        self.model_sha = _model_sha(env.scene.model)
+        return env
 
     @property
     def env(self) -> TaskEnv:
@@ -131,3 +136,9 @@ class Candidate:
         """Random numbers that depend on the task, the purpose and the number only."""
         digest = hashlib.sha256(f"{self.spec.id}/{purpose}/{number}".encode()).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def _model_sha(model: mujoco.MjModel) -> str:
+    buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return hashlib.sha256(buffer.tobytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import mujoco
 import numpy as np
 
 from robostack.task import geometry as geo
@@ -149,8 +150,8 @@ def put_in(stage: Stage, a: str, b: str, rng: np.random.Generator) -> bool:
 
 
 def _contains(stage: Stage, atom: Atom, rng: np.random.Generator) -> bool:
-    b, items, n = str(atom.args[0]), subjects_of(atom), int(float(str(atom.args[2])))
-    order = rng.permutation(len(items))[:n]
+    b, items, cmp, n = str(atom.args[0]), subjects_of(atom), str(atom.args[2]), int(float(str(atom.args[3])))
+    order = rng.permutation(len(items))[: 0 if cmp == "<=" else n]
     return len(items) >= n and all(put_in(stage, items[k], b, rng) for k in order)
 
 
@@ -239,8 +240,6 @@ def _pose_at(stage: Stage, atom: Atom, rng: np.random.Generator) -> bool:
     del rng  # Unused: a pose leaves no choice.
     pose = np.asarray(atom.args[1], float)
     rot = np.zeros(9)
-    import mujoco
-
     mujoco.mju_quat2Mat(rot, pose[3:])
     stage.put(str(atom.args[0]), pose[:3], rot.reshape(3, 3))
     return True

@@ -1,47 +1,48 @@
-"""Contradictions that need no physics: pairs of conjuncts that no state satisfies together."""
+"""Contradictions that need no physics and that the language's own check leaves open."""
 
 from __future__ import annotations
 
 import itertools
 
-from robostack.task.evaluate import text
-from robostack.task.predicate import And, AnyPred, Atom, Count, Exists, ForAll, Not
+from robostack.task.contradiction import contradiction as excluded
+from robostack.task.contradiction import held_at_end
+from robostack.task.ground import ground, members
+from robostack.task.predicate import And, AnyPred, Atom, Count, Exists, ForAll, is_distinct, memoryless
 from robostack.task.spec import TaskSpec
-from simgen.gates.sets import bound, canonical, members
+from robostack.task.wording import text
+from simgen.gates.sets import canonical
 
-_OPPOSITE = {"left_of": "right_of", "right_of": "left_of", "front_of": "behind", "behind": "front_of"}
 _RESTING = ("on", "in")
 
 
 def contradiction(spec: TaskSpec) -> str:
-    """Why no state can satisfy the goal, or an empty string when nothing speaks against it."""
-    count = _impossible_count(spec, spec.goal)
-    if count:
+    """Why no state can satisfy the goal, or an empty string when nothing speaks against it.
+
+    Raises:
+        SpecError: a set of the goal is empty.
+        UnknownName: an atom does not exist.
+    """
+    if count := _impossible_count(spec, spec.goal):
         return count
-    parts = list(_conjuncts(spec, spec.goal))
+    goal = ground(spec.goal, spec)
+    if found := excluded(goal):
+        return f"{found} exclude each other"
+    parts = _conjuncts(memoryless(goal))
+    if held := held_at_end(spec, memoryless(goal)):
+        return f"{held}, yet hold.released asks for empty hands"
     forms = {canonical(spec, p) for p in parts}
-    for part in parts:
-        if isinstance(part, Not) and canonical(spec, part.part) in forms:
-            return f"the goal asks for {text(part.part)} and for its opposite"
     for never in spec.never:
-        if canonical(spec, never) in forms:
+        if canonical(spec, ground(never, spec)) in forms:
             return f"the goal asks for {text(never)}, which must never be"
-    atoms = [p for p in parts if isinstance(p, Atom)]
+    atoms = [p for p in parts if isinstance(p, Atom) and p.name in (*_RESTING, "lifted")]
     for a, b in itertools.combinations(atoms, 2):
-        if canonical(spec, a) != canonical(spec, b) and _exclude(spec, a, b, atoms):
+        if a.args[0] == b.args[0] and a.args != b.args and _two_places(spec, a, b, atoms):
             return f"{text(a)} and {text(b)} exclude each other"
     return _circle(atoms)
 
 
-def _conjuncts(spec: TaskSpec, pred: AnyPred):
-    if isinstance(pred, And):
-        for part in pred.parts:
-            yield from _conjuncts(spec, part)
-    elif isinstance(pred, ForAll) and isinstance(pred.body.pred, Atom):
-        for member in members(spec, pred.body.among):
-            yield bound(pred.body.pred, {pred.body.var: member})
-    else:
-        yield pred
+def _conjuncts(pred: AnyPred) -> tuple[AnyPred, ...]:
+    return tuple(p for part in pred.parts for p in _conjuncts(part)) if isinstance(pred, And) else (pred,)
 
 
 def _impossible_count(spec: TaskSpec, pred: AnyPred) -> str:
@@ -49,45 +50,30 @@ def _impossible_count(spec: TaskSpec, pred: AnyPred) -> str:
     if isinstance(pred, And):
         return next((found for part in pred.parts if (found := _impossible_count(spec, part))), "")
     if isinstance(pred, Count) and pred.body.cmp != "<=":
-        there = len(members(spec, pred.body.among))
+        there = len(members(pred.body.among, spec.entities))
         if pred.body.n > there:
             return f"the goal counts {pred.body.n} of {there} entities"
-    if isinstance(pred, ForAll) and isinstance(pred.body.pred, Exists) and pred.body.pred.body.distinct:
-        choosers, choices = members(spec, pred.body.among), members(spec, pred.body.pred.body.among)
+    if isinstance(pred, ForAll) and is_distinct(pred):
+        assert isinstance(pred.body.pred, Exists), pred
+        choosers = members(pred.body.among, spec.entities)
+        choices = members(pred.body.pred.body.among, spec.entities)
         if len(choosers) > len(choices):
             return f"{len(choosers)} entities cannot each have another one of {len(choices)}"
     return ""
 
 
-def _exclude(spec: TaskSpec, a: Atom, b: Atom, atoms: list[Atom]) -> bool:
-    if a.name == b.name == "joint" and a.args[:2] == b.args[:2]:
-        (low_a, high_a), (low_b, high_b) = _fractions(a), _fractions(b)
-        return max(low_a, low_b) > min(high_a, high_b)
-    if {a.name, b.name} == {"near", "far"} and set(a.args[:2]) == set(b.args[:2]):
-        near, far = (a, b) if a.name == "near" else (b, a)
-        return _number(far) > _number(near)
-    if a.name in _OPPOSITE and b.name in _OPPOSITE:
-        if b.name == _OPPOSITE[a.name] and a.args == b.args:
-            return True
-        return a.name == b.name and a.args == b.args[::-1]
-    if a.name == b.name == "in" and a.args[0] == b.args[0]:
-        return not _nested(a.args[1], b.args[1], atoms) and not _nested(b.args[1], a.args[1], atoms)
-    if a.name == b.name == "on" and a.args[0] == b.args[0]:
+def _two_places(spec: TaskSpec, a: Atom, b: Atom, atoms: list[Atom]) -> bool:
+    """One thing in two containers, on two zones, or in the air and on something."""
+    names = {a.name, b.name}
+    if names == {"in"}:
+        return not any(_nested(x, y, atoms) for x, y in ((a.args[1], b.args[1]), (b.args[1], a.args[1])))
+    if names == {"on"}:
         return all(_role(spec, str(x.args[1])) == "zone" for x in (a, b))
-    return {a.name, b.name} == {"lifted", "on"} and a.args[0] == b.args[0]
-
-
-def _fractions(joint: Atom) -> tuple[float, float]:
-    cmp, value = str(joint.args[2]), _number(joint)
-    return (value if cmp != "<=" else -1.0, value if cmp != ">=" else 2.0)
-
-
-def _number(atom: Atom) -> float:
-    return next(float(a) for a in reversed(atom.args) if isinstance(a, (int, float)))
+    return "lifted" in names and len(names) == 2
 
 
 def _nested(inner, outer, atoms: list[Atom]) -> bool:
-    """The goal puts one into the other, or could: only a receptacle that is itself put somewhere is nested."""
+    """The goal puts one container into the other."""
     return any(a.name in _RESTING and a.args[:2] == (inner, outer) for a in atoms)
 
 

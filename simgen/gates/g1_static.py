@@ -10,14 +10,14 @@ from pydantic import ValidationError
 
 from robostack.errors import RobostackError
 from robostack.task.check import check
-from robostack.task.predicate import AnyPred, Atom, Count, Exists, ForAll, Once, Select, Seq, atoms_of, children
+from robostack.task.ground import members
+from robostack.task.predicate import AnyPred, Atom, Count, Exists, ForAll, Once, Seq, atoms_of, children, walk
 from robostack.task.spec import TaskSpec
 from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
 from simgen.gates.contradiction import contradiction
 from simgen.gates.record import Metric
 from simgen.gates.registry import gate
-from simgen.gates.sets import members
 
 MAX_ENTITIES, MAX_NODES, MAX_DEPTH = 16, 600, 12
 MIN_TEXT, MAX_TEXT = 5, 300
@@ -32,19 +32,18 @@ def static(candidate: Candidate) -> dict[str, Metric]:
     """Schema, predicates, limits, ranges, text, budget; every object has a purpose, and nothing contradicts itself."""
     spec = candidate.spec
     _schema(spec)
-    nodes = sum(1 for pred in spec.predicates() for _ in _nodes(pred))
+    nodes = sum(1 for pred in spec.predicates() for _ in walk(pred))
     depth = max(_depth(pred) for pred in spec.predicates())
     metrics: dict[str, Metric] = {"entities": len(spec.entities), "nodes": nodes, "depth": depth}
     _limits(spec, nodes, depth, metrics)
     _ranges(spec)
     _text(spec)
     try:
+        if found := contradiction(spec):
+            raise GateFailure(Code.CONTRADICTION, found, metrics)
         check(spec)
     except RobostackError as error:
         raise GateFailure(Code.PREDICATE, str(error), metrics) from error
-    found = contradiction(spec)
-    if found:
-        raise GateFailure(Code.CONTRADICTION, found, metrics)
     _purpose(spec)
     _budget(spec)
     return metrics
@@ -58,12 +57,6 @@ def _schema(spec: TaskSpec) -> None:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("root",), "msg": str(error)}
         where = "/".join(str(part) for part in first["loc"]) or "root"
         raise GateFailure(Code.SCHEMA, f"{where}: {first['msg']}") from error
-
-
-def _nodes(pred: AnyPred) -> Iterator[AnyPred]:
-    yield pred
-    for part in children(pred):
-        yield from _nodes(part)
 
 
 def _depth(pred: AnyPred) -> int:
@@ -128,7 +121,7 @@ def _purpose(spec: TaskSpec) -> None:
             raise GateFailure(
                 Code.UNUSED_OBJECT, f"'{entity.id}' is a manipuland, but the goal does not speak of it: change its role"
             )
-    if any(isinstance(node, (Seq, Once)) for node in _nodes(spec.goal)):
+    if any(isinstance(node, (Seq, Once)) for node in walk(spec.goal)):
         return  # doing a thing twice may be the task
     seen = set()
     for subgoal in spec.subgoals:
@@ -141,7 +134,7 @@ def _purpose(spec: TaskSpec) -> None:
 def _names(spec: TaskSpec, pred: AnyPred) -> Iterator[str]:
     if isinstance(pred, (ForAll, Exists, Count)):
         among = pred.body.among
-        yield from members(spec, among) if isinstance(among, Select) else among
+        yield from members(among, spec.entities)
     if isinstance(pred, Atom):
         for arg in pred.args:
             for name in arg if isinstance(arg, tuple) else (arg,):

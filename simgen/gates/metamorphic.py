@@ -6,15 +6,12 @@ The scene moves on the table, is seen in a mirror, gets other names and colours,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
-import mujoco
 import numpy as np
 
 from robostack.sim.objects import COLORS
 from robostack.task.predicate import AnyPred
 from robostack.task.spec import Subgoal, TaskSpec
-from robostack.task.world import Snapshot
 from simgen.gates.bench import Bench, Played
 from simgen.gates.candidate import Candidate
 from simgen.gates.stage import Stage
@@ -24,7 +21,7 @@ _MOST = 8  # states that are judged besides the witness
 _UNFIT = ("HELD", "MOVING", "PASSING", "EXPLOIT")  # these depend on the robot, which stays, or on velocities
 _MIRROR = {"left_of": "right_of", "right_of": "left_of"}
 
-Edit = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Move = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def violations(candidate: Candidate, bench: Bench, mutants: list[Played]) -> Iterator[str]:
@@ -52,7 +49,7 @@ def violations(candidate: Candidate, bench: Bench, mutants: list[Played]) -> Ite
 
 def _translated(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
     task = _with_predicates(candidate.spec, lambda p: _moved_poses(p, lambda pose: [*(pose[:3] + SHIFT), *pose[3:]]))
-    yield from _edited(bench, states, task, lambda pos, rot: (pos + SHIFT, rot))
+    yield from _edited(bench, states, task, _everything(bench.stage, lambda pos, rot: (pos + SHIFT, rot)))
 
 
 def _mirrored(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
@@ -60,7 +57,7 @@ def _mirrored(candidate: Candidate, bench: Bench, states: list[Played]) -> Itera
         return  # its mirror image is another object
     flip = np.diag([1.0, -1.0, 1.0])
     task = _with_predicates(candidate.spec, _mirror_pred)
-    yield from _edited(bench, states, task, lambda pos, rot: (flip @ pos, flip @ rot @ flip))
+    yield from _edited(bench, states, task, _everything(bench.stage, lambda pos, rot: (flip @ pos, flip @ rot @ flip)))
 
 
 def _exchanged(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
@@ -82,17 +79,7 @@ def _exchanged(candidate: Candidate, bench: Bench, states: list[Played]) -> Iter
     if pair is None:
         return
     a, b = pair
-    initial = world.initial
-    assert initial is not None, "a stage has a snapshot after restart"
-
-    def swap(values: dict) -> dict:
-        return {**values, a: values[b], b: values[a]}
-
-    world.initial = replace(
-        initial, pos=swap(dict(initial.pos)), rot=swap(dict(initial.rot)), bottom=swap(dict(initial.bottom))
-    )
-    for state in states:
-        yield _judged(bench.stage, state, lambda: _swap_poses(bench.stage, a, b), None)
+    yield from _edited(bench, states, None, lambda: _swap_poses(bench.stage, a, b))
 
 
 def _swap_poses(stage: Stage, a: str, b: str) -> None:
@@ -102,20 +89,13 @@ def _swap_poses(stage: Stage, a: str, b: str) -> None:
 
 
 def _renamed(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
-    spec, initial = candidate.spec, bench.stage.world.initial
-    assert initial is not None, "a stage has a snapshot after restart"
+    spec = candidate.spec
     ids = {e.id: f"thing_{len(spec.entities) - k:02d}" for k, e in enumerate(spec.entities)}
     palette = sorted(COLORS)
     colors = {c: palette[(k + 5) % len(palette)] for k, c in enumerate(palette)}
     other = Stage(candidate.build(_other_names(spec, ids, colors)))
-    other.restart(bench.witness.seed)
-    other.world.initial = Snapshot(
-        pos={ids[k]: v for k, v in initial.pos.items()},
-        rot={ids[k]: v for k, v in initial.rot.items()},
-        bottom={ids[k]: v for k, v in initial.bottom.items()},
-        joints={(ids[k], name): v for (k, name), v in initial.joints.items()},
-        qpos=initial.qpos,
-    )
+    other.load(bench.start)
+    other.start, other.world.initial = bench.start, other.scene.snapshot()
     for state in states:
         yield other.holds_frozen(state.stages, state.state)
 
@@ -123,21 +103,23 @@ def _renamed(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterat
 # Scenes.
 
 
-def _edited(bench: Bench, states: list[Played], task: TaskSpec, edit: Edit) -> Iterator[bool]:
-    """Verdicts when every entity, now and at reset, is moved by ``edit``."""
-    stage, initial = bench.stage, bench.stage.world.initial
-    assert initial is not None, "a stage has a snapshot after restart"
-    moved = {name: edit(initial.pos[name], initial.rot[name]) for name in initial.pos}
-    stage.world.initial = replace(
-        initial, pos={n: p for n, (p, _) in moved.items()}, rot={n: r for n, (_, r) in moved.items()}
-    )
-
-    def everything() -> None:
-        for name in stage.world.entities:
-            stage.put(name, *edit(*stage.pose(name)))
-
+def _edited(bench: Bench, states: list[Played], task: TaskSpec | None, edit: Callable[[], None]) -> Iterator[bool]:
+    """Verdicts when the states, and the one at reset, are edited."""
+    stage = bench.stage
+    stage.load(bench.start)
+    edit()
+    stage.refresh()
+    stage.start, stage.world.initial = stage.save(), stage.scene.snapshot()
     for state in states:
-        yield _judged(stage, state, everything, task)
+        yield _judged(stage, state, edit, task)
+
+
+def _everything(stage: Stage, move: Move) -> Callable[[], None]:
+    def edit() -> None:
+        for name in stage.world.entities:
+            stage.put(name, *move(*stage.pose(name)))
+
+    return edit
 
 
 def _judged(stage: Stage, state: Played, edit: Callable[[], None], task: TaskSpec | None) -> bool:
@@ -145,7 +127,7 @@ def _judged(stage: Stage, state: Played, edit: Callable[[], None], task: TaskSpe
     for one in (*state.stages, state.state):
         stage.load(one)
         edit()
-        mujoco.mj_forward(stage.model, stage.data)
+        stage.refresh()
         edited.append(stage.save())
     return stage.holds_frozen(tuple(edited[:-1]), edited[-1], task=task)
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from robostack.task import geometry as geo
-from robostack.task.world import ROBOT
 from simgen.gates.bench import Bench, Operator, Played, edge, spot
 from simgen.gates.candidate import Candidate
 from simgen.gates.constructors import subjects_of
@@ -177,10 +175,10 @@ def _held(bench: Bench) -> Iterator[Played]:
     held = {i.subject for i in bench.final if i.kind == "held"}
     if held:
         return
-    for subject in _moved(bench)[:3]:
+    joints = [i.subject for i in bench.final if i.kind == "joint"]
+    for subject in [*_moved(bench)[:3], *dict.fromkeys(joints)]:
         stage = bench.load()
-        code = stage.world.index[subject]
-        if touch(stage, subject) and any(sorted(pair) == sorted((code, ROBOT)) for pair in geo.owners(stage.world)):
+        if touch(stage, subject):
             yield bench.made("HELD", subject)
 
 
@@ -190,6 +188,12 @@ def _moving(bench: Bench) -> Iterator[Played]:
         stage = bench.load()
         stage.push(subject, (SPEED, 0.0, 0.0))
         yield bench.made("MOVING", subject)
+    for intent in bench.final:
+        if intent.kind == "joint" and intent.wish is not None:
+            stage = bench.load()
+            joint = stage.world.entities[intent.subject].joints[str(intent.wish.atom.args[1])]
+            stage.data.qvel[joint.dof] = SPEED * (joint.open - joint.closed)
+            yield bench.made("MOVING", intent.subject)
 
 
 def _moved(bench: Bench) -> list[str]:

@@ -1,38 +1,17 @@
-"""Quantifiers written out, and predicates in a form in which equal meaning is equal text."""
+"""Predicates in a form in which equal meaning is equal text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-from robostack.task.predicate import Among, And, AnyPred, Atom, Count, Exists, ForAll, Or, Select, children
+from robostack.task.ground import members
+from robostack.task.predicate import And, AnyPred, Atom, Count, Exists, ForAll, Or, children
 from robostack.task.spec import TaskSpec
 
 Binding = Mapping[str, str]
 _UNORDERED = {"near": (0, 1), "far": (0, 1)}
 _SETS = ("aligned", "spread")
-
-
-def members(spec: TaskSpec, among: Among) -> tuple[str, ...]:
-    """The entities that a quantifier ranges over, in the order of the spec."""
-    if not isinstance(among, Select):
-        return tuple(e.id for e in spec.entities if e.id in among)
-    return tuple(
-        e.id
-        for e in spec.entities
-        if among.role in (None, e.role) and among.card in (None, e.card) and among.color in (None, e.color)
-    )
-
-
-def bound(atom: Atom, binding: Binding) -> Atom:
-    """The atom with its variables replaced by what they stand for."""
-
-    def name(value):
-        if isinstance(value, tuple):
-            return tuple(name(v) for v in value)
-        return binding.get(value[1:], value) if isinstance(value, str) and value.startswith("$") else value
-
-    return atom.model_copy(update={"args": tuple(name(arg) for arg in atom.args)})
 
 
 def canonical(spec: TaskSpec, pred: AnyPred, rename: Binding | None = None) -> str:
@@ -49,7 +28,7 @@ def _form(spec: TaskSpec, pred: AnyPred, rename: Binding):
         return _atom_form(pred, rename)
     if isinstance(pred, (ForAll, Exists, Count)):
         body = pred.body
-        among = sorted(rename.get(m, m) for m in members(spec, body.among))
+        among = sorted(rename.get(m, m) for m in members(body.among, spec.entities))
         extra = body.model_dump(mode="json", exclude={"among", "pred"})
         return [type(pred).__name__, among, extra, _form(spec, body.pred, rename)]
     parts = [_form(spec, part, rename) for part in children(pred)]

@@ -24,6 +24,7 @@ class Stage:
     def __init__(self, env: TaskEnv):
         self.env, self.scene, self.world = env, env.scene, env.scene.world
         self.model, self.data = env.scene.model, env.scene.data
+        self.start = self.save()
 
     # State.
 
@@ -31,6 +32,7 @@ class Stage:
         """The start state of a seed, with its snapshot."""
         self.env.reset_scene(seed)
         mujoco.mj_forward(self.model, self.data)
+        self.start = self.save()
 
     def save(self) -> np.ndarray:
         """The state now."""
@@ -110,12 +112,17 @@ class Stage:
 
     # Judgement.
 
+    def _monitor(self, task: TaskSpec | None = None) -> GoalMonitor:
+        """A monitor of an episode that begins at the start state."""
+        self.load(self.start)
+        return GoalMonitor(task or self.env.task, self.world)
+
     def holds_frozen(self, stages: tuple[np.ndarray, ...], final: np.ndarray, *, task: TaskSpec | None = None) -> bool:
         """Whether the task counts as done when these states pass by and the last one stays, physics standing still.
 
         ``task`` judges in place of the environment's own.
         """
-        monitor, time_s, dt = GoalMonitor(task or self.env.task, self.world), 0.0, self.env.dt_s
+        monitor, time_s, dt = self._monitor(task), 0.0, self.env.dt_s
         for state in stages:
             self.load(state)
             for _ in range(2):
@@ -129,7 +136,7 @@ class Stage:
 
     def fires_once(self, stages: tuple[np.ndarray, ...], final: np.ndarray) -> bool:
         """Whether a state that is there for one control step only counts as success."""
-        monitor, time_s, dt = GoalMonitor(self.env.task, self.world), 0.0, self.env.dt_s
+        monitor, time_s, dt = self._monitor(), 0.0, self.env.dt_s
         for state in (*stages, final):
             self.load(state)
             time_s += dt
@@ -138,7 +145,7 @@ class Stage:
 
     def holds_live(self, stages: tuple[np.ndarray, ...], final: np.ndarray) -> bool:
         """The same with physics running through the hold window; leaves the state at its end."""
-        monitor, time_s, dt = GoalMonitor(self.env.task, self.world), 0.0, self.env.dt_s
+        monitor, time_s, dt = self._monitor(), 0.0, self.env.dt_s
         for state in stages:
             self.load(state)
             time_s += dt

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robostack.task.ground import instantiate, members
 from robostack.task.predicate import (
     And,
     AnyPred,
@@ -22,7 +23,7 @@ from robostack.task.predicate import (
     Seq,
 )
 from robostack.task.spec import TaskSpec
-from simgen.gates.sets import Binding, bound, members
+from simgen.gates.sets import Binding
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Grounding:
         """Wishes that make ``pred`` true."""
         match pred:
             case Atom():
-                return [], [Wish(bound(pred, binding), True, choices)]
+                return [], [Wish(instantiate(pred, binding), True, choices)]
             case And():
                 return self._all([self.true(p, binding, choices) for p in pred.parts])
             case Or():
@@ -76,7 +77,7 @@ class _Grounding:
             case ForAll():
                 return self._forall(pred, binding)
             case Exists():
-                among = members(self.spec, pred.body.among)
+                among = members(pred.body.among, self.spec.entities)
                 return self._chosen(pred, self._one(among), binding, among)
             case Count():
                 return self._count(pred, binding)
@@ -92,7 +93,7 @@ class _Grounding:
         """Wishes that make ``pred`` false."""
         match pred:
             case Atom():
-                return [], [Wish(bound(pred, binding), False)]
+                return [], [Wish(instantiate(pred, binding), False)]
             case And():
                 return self.false(self._one(pred.parts), binding)
             case Or():
@@ -103,10 +104,10 @@ class _Grounding:
                 first, second = pred.parts
                 return self._all([self.true(first, binding, ()), self.false(second, binding)])
             case ForAll():
-                member = self._one(members(self.spec, pred.body.among))
+                member = self._one(members(pred.body.among, self.spec.entities))
                 return self.false(pred.body.pred, {**binding, pred.body.var: member})
             case Exists():
-                among = members(self.spec, pred.body.among)
+                among = members(pred.body.among, self.spec.entities)
                 return self._all([self.false(pred.body.pred, {**binding, pred.body.var: m}) for m in among])
             case Once():
                 return self.false(pred.part, binding)
@@ -121,9 +122,9 @@ class _Grounding:
         return stages, [wish for _, final in parts for wish in final]
 
     def _forall(self, pred: ForAll, binding: Binding) -> Parts:
-        body, among = pred.body, members(self.spec, pred.body.among)
+        body, among = pred.body, members(pred.body.among, self.spec.entities)
         if isinstance(body.pred, Exists) and body.pred.body.distinct:
-            choices = members(self.spec, body.pred.body.among)
+            choices = members(body.pred.body.among, self.spec.entities)
             if len(choices) < len(among):
                 return [], []
             order = self.rng.permutation(len(choices))[: len(among)]
@@ -139,7 +140,7 @@ class _Grounding:
         return self.true(pred.body.pred, {**binding, pred.body.var: member}, choices)
 
     def _count(self, pred: Count, binding: Binding) -> Parts:
-        body, among = pred.body, members(self.spec, pred.body.among)
+        body, among = pred.body, members(pred.body.among, self.spec.entities)
         order = [among[k] for k in self.rng.permutation(len(among))]
         chosen, rest = order[: body.n], order[body.n :]
         yes = [self.true(body.pred, {**binding, body.var: m}, among) for m in chosen] if body.cmp != "<=" else []
