@@ -19,7 +19,7 @@ from simgen.gates.grip import touch
 from simgen.gates.intents import PLACES, Intent, latched
 from simgen.gates.mutants_fine import FINE
 from simgen.gates.stage import Stage
-from simgen.gates.witness import Witness
+from simgen.gates.witness import Witness, holds
 
 OUT_M = 0.02  # how far outside an object is set
 HOVER_M = 0.05
@@ -144,7 +144,8 @@ def _under(bench: Bench) -> Iterator[Played]:
             continue
         stage, a = bench.load(), intent.subject
         pos, _ = stage.pose(a)
-        if pos[2] - stage.rest_z(a) > 0.01:
+        deep = 0.01 if intent.kind == "rest" else 2.0 * stage.world.entities[a].half[2]
+        if pos[2] - stage.rest_z(a) > deep:
             stage.put(a, np.array([pos[0], pos[1], stage.rest_z(a)]))
             yield bench.made("UNDER", a)
 
@@ -212,10 +213,22 @@ def _missing_one(bench: Bench) -> Iterator[Played]:
                 stage = bench.load()
                 stage.put(intent.subject, *bench.start_poses[intent.subject])
                 yield bench.made("MISSING_1", intent.subject)
-    for number in range(len(bench.witness.stages)):
-        stages = tuple(s for k, s in enumerate(bench.witness.stages) if k != number)
-        bench.load()
-        yield Played("MISSING_1", f"stage {number}", stages, bench.witness.state)
+    yield from _out_of_order(bench)
+
+
+def _out_of_order(bench: Bench) -> Iterator[Played]:
+    """What a sequence wants first left out, or done last."""
+    earlier = bench.witness.stages
+    for number, wishes in enumerate(bench.witness.plan.stages):
+        subjects = {s for wish in wishes for s in subjects_of(wish.atom) if bench.stage.free(s)}
+        stage = bench.load()
+        if not all(holds(stage, wish) for wish in wishes):
+            yield Played("MISSING_1", f"stage {number}", earlier[:number] + earlier[number + 1 :], bench.witness.state)
+        elif subjects and number == len(earlier) - 1 and any(i.subject not in subjects for i in bench.final):
+            for subject in subjects:
+                stage.put(subject, *bench.start_poses[subject])
+            stage.refresh()
+            yield Played("MISSING_1", f"stage {number} last", (*earlier[:-1], stage.save()), bench.witness.state)
 
 
 def _already_there(bench: Bench, intent: Intent) -> bool:
@@ -231,7 +244,7 @@ def _already_there(bench: Bench, intent: Intent) -> bool:
 def _undone(bench: Bench) -> Iterator[Played]:
     """Done, and then taken back: what was true once is not true now."""
     done = (*bench.witness.stages, bench.witness.state)
-    if bench.final and all(i.kind != "joint" for i in bench.final):
+    if bench.final:
         yield Played("UNDONE", "everything", done, bench.start)
     for name in sorted(latched(bench.spec.goal)):
         if bench.stage.free(name):

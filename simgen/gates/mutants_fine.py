@@ -24,6 +24,11 @@ def _joint_half(bench: Bench) -> Iterator[Played]:
     yield from _joints(bench, "JOINT_HALF", {">=": lambda v: v / 2, "<=": lambda v: (1 + v) / 2, "==": _quarter_off})
 
 
+def _joint_other_end(bench: Bench) -> Iterator[Played]:
+    """A joint at the opposite end."""
+    yield from _joints(bench, "SWAP_DST", {">=": lambda v: 0.0, "<=": lambda v: 1.0, "==": lambda v: float(v < 0.5)})
+
+
 def _joint_eps(bench: Bench) -> Iterator[Played]:
     """A joint that stopped a little too early, or went a little too far."""
     step = BEYOND * _JOINT_TOL
@@ -215,4 +220,4 @@ _EDITS = {
     "sorted": _eps_sorted,
     "spread": _eps_spread,
 }
-FINE: tuple[Operator, ...] = (_joint_half, _joint_eps, _eps)
+FINE: tuple[Operator, ...] = (_joint_half, _joint_other_end, _joint_eps, _eps)

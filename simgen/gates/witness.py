@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from robostack.errors import RobostackError
-from robostack.task.evaluate import text
-from robostack.task.predicate import Not, atoms_of
+from robostack.task.evaluate import margin, text
+from robostack.task.predicate import atoms_of
 from simgen.gates.candidate import Candidate
 from simgen.gates.constructors import construct
 from simgen.gates.stage import Stage
@@ -80,14 +80,8 @@ def _states(stage: Stage, wishes: Plan, rng: np.random.Generator) -> list[np.nda
 
 def plausible(stage: Stage, wishes: tuple[Wish, ...]) -> bool:
     """Whether the wishes hold that settling will not bring about: saves the time of settling."""
-    from robostack.task.evaluate import margin
-
     stage.refresh()
-    return all(
-        margin(w.atom if w.positive else Not(part=w.atom), stage.world) >= 0.0  # pyright: ignore[reportCallIssue]
-        for w in wishes
-        if w.atom.name in _BEFORE_SETTLING
-    )
+    return all(holds(stage, wish) for wish in wishes if wish.atom.name in _BEFORE_SETTLING)
 
 
 def unsatisfied(candidate: Candidate) -> str:
@@ -104,7 +98,7 @@ def unsatisfied(candidate: Candidate) -> str:
                 stage.settle(SETTLE_S)
         except RobostackError:
             continue
-        seen.update(text(w.atom) for w in wishes.final if _true(stage, w))
+        seen.update(text(w.atom) for w in wishes.final if w.positive and holds(stage, w))
     never = sorted(names - seen)
     if never:
         return f"never seen true: {', '.join(never[:4])}"
@@ -112,7 +106,7 @@ def unsatisfied(candidate: Candidate) -> str:
     return f"its parts hold one by one, but never together: {', '.join(atoms)}"
 
 
-def _true(stage: Stage, wish: Wish) -> bool:
-    from robostack.task.evaluate import margin
-
-    return wish.positive and margin(wish.atom, stage.world) >= 0.0
+def holds(stage: Stage, wish: Wish) -> bool:
+    """Whether the state on the stage grants a wish."""
+    value = margin(wish.atom, stage.world)
+    return value >= 0.0 if wish.positive else value < 0.0
