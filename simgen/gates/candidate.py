@@ -22,7 +22,7 @@ from simgen.gates.record import Certificate, Metric
 if TYPE_CHECKING:
     from simgen.gates.witness import Witness
 
-RESETS = 8
+RESETS, MAY_FAIL = 8, 1
 Build = Callable[[TaskSpec], TaskEnv]
 
 
@@ -110,8 +110,13 @@ class Candidate:
 
     @cached_property
     def resets(self) -> tuple[Reset, ...]:
-        """Start states of the first 8 training seeds."""
-        return tuple(self._reset(train_seed(index)) for index in range(RESETS))
+        """Start states of the first 8 training seeds; fewer when more of them failed than may."""
+        resets: list[Reset] = []
+        for index in range(RESETS):
+            resets.append(self._reset(train_seed(index)))
+            if sum(reset.state is None for reset in resets) > MAY_FAIL:
+                break
+        return tuple(resets)
 
     def _reset(self, seed: int) -> Reset:
         try:

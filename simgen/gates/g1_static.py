@@ -38,12 +38,7 @@ def static(candidate: Candidate) -> dict[str, Metric]:
     _limits(spec, nodes, depth, metrics)
     _ranges(spec)
     _text(spec)
-    try:
-        if found := contradiction(spec):
-            raise GateFailure(Code.CONTRADICTION, found, metrics)
-        check(spec)
-    except RobostackError as error:
-        raise GateFailure(Code.PREDICATE, str(error), metrics) from error
+    _predicates(spec, metrics)
     _purpose(spec)
     _budget(spec)
     return metrics
@@ -57,6 +52,22 @@ def _schema(spec: TaskSpec) -> None:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("root",), "msg": str(error)}
         where = "/".join(str(part) for part in first["loc"]) or "root"
         raise GateFailure(Code.SCHEMA, f"{where}: {first['msg']}") from error
+
+
+def _predicates(spec: TaskSpec, metrics: dict[str, Metric]) -> None:
+    try:
+        check(spec)
+        problem = ""
+    except RobostackError as error:
+        problem = str(error)
+    try:
+        found = contradiction(spec)
+    except (RobostackError, LookupError, ValueError):  # of atoms that make no sense
+        found = ""
+    if found:
+        raise GateFailure(Code.CONTRADICTION, found, metrics)
+    if problem:
+        raise GateFailure(Code.PREDICATE, problem, metrics)
 
 
 def _depth(pred: AnyPred) -> int:

@@ -72,6 +72,8 @@ def _depth(candidate: Candidate, seed: int) -> float:
 def _graspable(candidate: Candidate, stage: Stage, skills: Skills, entity: str) -> float:
     """Largest share of a torque limit that holding the entity takes; raises GateFailure when nothing can take it."""
     why = "no grasp was found"
+    if not candidate.starts:
+        return 0.0  # the gate of what kept the resets from ending well tells
     for start in candidate.starts[:_SEEDS]:
         stage.restart(start.seed)
         skills.reset()
@@ -126,6 +128,8 @@ def _payload(stage: Stage, entity: str, q: np.ndarray) -> float:
 def _handle(candidate: Candidate, stage: Stage, skills: Skills, entity: str, joint: str) -> None:
     """Some tool pose at the handle is within reach where the joint starts."""
     why = ""
+    if not candidate.starts:
+        return
     for start in candidate.starts[:_SEEDS]:
         stage.restart(start.seed)
         for pose in _handle_poses(stage, skills, entity, joint):

@@ -21,6 +21,7 @@ from simgen.gates.witness import Witness, unsatisfied
 
 NOOP_S = 5.0
 ROLLOUTS, ROLLOUT_S = 16, 1.5
+LUCK = 1  # a button that random motion hits once is no proof against the predicate
 KILL_RATE = 0.9
 
 
@@ -112,13 +113,16 @@ def _noop(candidate: Candidate) -> int:
     still = _rest_action(candidate)
     for _ in range(round(NOOP_S / env.dt_s)):
         env.apply(still)
-    _judge(env.monitor, Code.NOOP_SUCCESS, f"the goal came true in {NOOP_S:g} s of doing nothing")
+    if env.monitor.violated:
+        raise GateFailure(Code.NEVER_FIRES, f"{env.monitor.violation} came true although nothing was done")
+    if not np.isnan(env.monitor.first_success_s):
+        raise GateFailure(Code.NOOP_SUCCESS, f"the goal came true in {NOOP_S:g} s of doing nothing")
     return 0
 
 
 def _random(candidate: Candidate) -> int:
     """Smooth random motions through the workspace, near the table where the objects are."""
-    env, starts = candidate.env, candidate.starts
+    env, starts, fired = candidate.env, candidate.starts, 0
     for number in range(ROLLOUTS):
         env.reset_scene(starts[number % len(starts)].seed)
         rng = candidate.rng("random", number)
@@ -129,16 +133,12 @@ def _random(candidate: Candidate) -> int:
             for k in range(1, steps + 1):
                 env.apply(((1 - k / steps) * now + k / steps * goal).astype(np.float32))
             now = goal
-        fired = f"random motion reached the goal in rollout {number}"
-        _judge(env.monitor, Code.RANDOM_SUCCESS, fired, violations_count=False)
-    return 0
-
-
-def _judge(monitor: GoalMonitor, code: Code, message: str, *, violations_count: bool = True) -> None:
-    if monitor.violated and violations_count:
-        raise GateFailure(Code.NEVER_FIRES, f"{monitor.violation} came true although nothing was done")
-    if not np.isnan(monitor.first_success_s):
-        raise GateFailure(code, message)
+        fired += not np.isnan(env.monitor.first_success_s)
+        if fired > LUCK:
+            raise GateFailure(
+                Code.RANDOM_SUCCESS, f"random motion reached the goal {fired} times in {number + 1} rollouts"
+            )
+    return fired
 
 
 def _rest_action(candidate: Candidate) -> np.ndarray:

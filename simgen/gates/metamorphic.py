@@ -36,6 +36,7 @@ def violations(candidate: Candidate, bench: Bench, mutants: list[Played]) -> Ite
     verdicts = [bench.stage.holds_frozen(s.stages, s.state) for s in states]
     for name, judge in (
         ("translated", _translated),
+        ("translated the other way", _translated_back),
         ("mirrored", _mirrored),
         ("equal objects exchanged", _exchanged),
         ("renamed and recoloured", _renamed),
@@ -48,8 +49,16 @@ def violations(candidate: Candidate, bench: Bench, mutants: list[Played]) -> Ite
 
 
 def _translated(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
-    task = _with_predicates(candidate.spec, lambda p: _moved_poses(p, lambda pose: [*(pose[:3] + SHIFT), *pose[3:]]))
-    yield from _edited(bench, states, task, _everything(bench.stage, lambda pos, rot: (pos + SHIFT, rot)))
+    yield from _shifted(candidate, bench, states, SHIFT)
+
+
+def _translated_back(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
+    yield from _shifted(candidate, bench, states, -SHIFT)
+
+
+def _shifted(candidate: Candidate, bench: Bench, states: list[Played], shift: np.ndarray) -> Iterator[bool]:
+    task = _with_predicates(candidate.spec, lambda p: _moved_poses(p, lambda pose: [*(pose[:3] + shift), *pose[3:]]))
+    yield from _edited(bench, states, task, _everything(bench.stage, lambda pos, rot: (pos + shift, rot)))
 
 
 def _mirrored(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
@@ -90,7 +99,8 @@ def _swap_poses(stage: Stage, a: str, b: str) -> None:
 
 def _renamed(candidate: Candidate, bench: Bench, states: list[Played]) -> Iterator[bool]:
     spec = candidate.spec
-    ids = {e.id: f"thing_{len(spec.entities) - k:02d}" for k, e in enumerate(spec.entities)}
+    names = sorted((e.id for e in spec.entities), reverse=True)  # so that the alphabet runs the other way
+    ids = {name: f"thing_{k:02d}" for k, name in enumerate(names)}
     palette = sorted(COLORS)
     colors = {c: palette[(k + 5) % len(palette)] for k, c in enumerate(palette)}
     other = Stage(candidate.build(_other_names(spec, ids, colors)))

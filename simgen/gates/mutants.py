@@ -228,7 +228,7 @@ def _out_of_order(bench: Bench) -> Iterator[Played]:
             for subject in subjects:
                 stage.put(subject, *bench.start_poses[subject])
             stage.refresh()
-            yield Played("MISSING_1", f"stage {number} last", (*earlier[:-1], stage.save()), bench.witness.state)
+            yield Played("ORDER", f"stage {number} last", (*earlier[:-1], stage.save()), bench.witness.state)
 
 
 def _already_there(bench: Bench, intent: Intent) -> bool:

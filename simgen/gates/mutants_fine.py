@@ -21,7 +21,10 @@ _JOINT_TOL = 0.07  # of the range
 
 def _joint_half(bench: Bench) -> Iterator[Played]:
     """A joint half way to where it should be."""
-    yield from _joints(bench, "JOINT_HALF", {">=": lambda v: v / 2, "<=": lambda v: (1 + v) / 2, "==": _quarter_off})
+    half = {">=": lambda v: v / 2, "<=": lambda v: (1 + v) / 2, "==": _quarter_off}
+    if any(s.skill in ("open", "close", "press") for s in bench.spec.subgoals):  # these mean all the way
+        half |= {">=": lambda v: 0.5, "<=": lambda v: 0.5}
+    yield from _joints(bench, "JOINT_HALF", half)
 
 
 def _joint_other_end(bench: Bench) -> Iterator[Played]:

@@ -12,14 +12,14 @@ import numpy as np
 
 from robostack.errors import RobostackError
 from robostack.task.evaluate import margin, text
-from robostack.task.predicate import atoms_of
+from robostack.task.predicate import atoms_of, memoryless
 from simgen.gates.candidate import Candidate
 from simgen.gates.constructors import construct
 from simgen.gates.stage import Stage
 from simgen.gates.wishes import Plan, Wish, plan
 
 MAX_TRIES = 200
-SETTLE_S = 1.0
+SETTLE_S, _GLANCE_S, _RESTING = 1.0, 0.3, 0.01
 _BEFORE_SETTLING = (
     *("left_of", "right_of", "front_of", "behind", "near", "far"),
     *("aligned", "sorted", "spread", "pose_at", "joint", "upright", "moved"),
@@ -70,12 +70,23 @@ def _states(stage: Stage, wishes: Plan, rng: np.random.Generator) -> list[np.nda
     for number, part in enumerate((*wishes.stages, wishes.final)):
         if not construct(stage, part, rng) or not plausible(stage, part):
             return None
-        if number == len(wishes.stages):
-            stage.settle(SETTLE_S)
+        if number == len(wishes.stages) and not _settled(stage):
+            return None
         if any(w.number for w in stage.data.warning):
             return None
         states.append(stage.save())
     return states
+
+
+def _settled(stage: Stage) -> bool:
+    """Let physics run; False as soon as everything rests and the goal does not hold."""
+    goal = memoryless(stage.env.task.goal)
+    stage.settle(_GLANCE_S)
+    resting = all(max(stage.world.velocity(name)) < _RESTING for name in stage.world.entities)
+    if resting and margin(goal, stage.world) < 0.0:
+        return False
+    stage.settle(SETTLE_S - _GLANCE_S)
+    return True
 
 
 def plausible(stage: Stage, wishes: tuple[Wish, ...]) -> bool:

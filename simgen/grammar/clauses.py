@@ -61,6 +61,4 @@ class ClausePhrase:
 
 def _open(production: Production, template: str) -> str:
     parts = SLOT.split(template)
-    return "".join(
-        production.slots[part].pattern if i % 2 else re.escape(part) for i, part in enumerate(parts)
-    )
+    return "".join(production.slots[part].pattern if i % 2 else re.escape(part) for i, part in enumerate(parts))

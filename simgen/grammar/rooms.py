@@ -107,9 +107,7 @@ def joint(thing: Thing, comparison: str, fraction: float) -> AnyPred:
 def resting(made: Entity, support: Entity, box: tuple[float, float, float, float], *, inside: bool = False) -> Entity:
     """The entity, starting on another one (or inside it) instead of on the table."""
     x0, y0, x1, y1 = (round(v, 4) for v in box)
-    spot = Placement(
-        box=(x0, y0, x1, y1), yaw=made.placement.yaw, clearance=0.0, on=support.id, inside=inside
-    )
+    spot = Placement(box=(x0, y0, x1, y1), yaw=made.placement.yaw, clearance=0.0, on=support.id, inside=inside)
     return made.model_copy(update={"placement": spot})
 
 

@@ -21,7 +21,7 @@ def thing(name: str, card: str, color: str, role: str = "manipuland", **more: An
 def spec(text: str, entities: list[dict], goal: dict, subgoals: list[dict] = [], **more: Any) -> TaskSpec:  # noqa: B006
     """A task on the Panda with things of the size that suits it."""
     profile = load_robot(more.pop("robot", "panda")).profile
-    sized = [{"size": list(profile.size(e["card"])), **e} for e in entities]
+    sized = [e if "size" in e else {"size": list(profile.size(e["card"])), **e} for e in entities]
     values = {
         "name": "task",
         "family": "test",

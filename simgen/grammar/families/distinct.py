@@ -28,9 +28,7 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     spots, rest = row(homes, profile)
     relation, skill = ("on", "place_on") if card == "plate" else ("in", "place_in")
     room = GRIPPER_ROOM * profile.object_scale
-    some = Chosen(
-        var="y", among=Select(role="receptacle", card=card), distinct=True, pred=atom(relation, "$x", "$y")
-    )
+    some = Chosen(var="y", among=Select(role="receptacle", card=card), distinct=True, pred=atom(relation, "$x", "$y"))
     each = Bound(
         var="x",
         among=Select(role="manipuland", card=group.card),

@@ -48,9 +48,7 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
         raise SentenceError("it works one fixture twice; name two different ones")
     berths, rest = rooms(named, profile)
     berth = iter(berths)
-    drafts = [
-        c.production.draft(c.meanings, next(berth) if any(c is f for f in fixed) else rest) for c in clauses
-    ]
+    drafts = [c.production.draft(c.meanings, next(berth) if any(c is f for f in fixed) else rest) for c in clauses]
     return Draft(
         entities=_merged([d.entities for d in drafts]),
         goal=_in_order(drafts),

@@ -20,13 +20,9 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     free = [color for color in PALETTES["plate"] if color not in colors]
     plates = tuple(Thing("plate", "plate", color) for color in free[:2])
     spots, rest = row(plates, profile)
-    homes = tuple(
-        entity(p, str(p.color), "receptacle", place, profile) for p, place in zip(plates, spots, strict=True)
-    )
+    homes = tuple(entity(p, str(p.color), "receptacle", place, profile) for p, place in zip(plates, spots, strict=True))
     items = tuple(
-        resting(
-            entity(t, c, "manipuland", placement(rest, min(yaw_of(t), quarter())), profile), home, spot(0.005 * s)
-        )
+        resting(entity(t, c, "manipuland", placement(rest, min(yaw_of(t), quarter())), profile), home, spot(0.005 * s))
         for t, c, home in zip(things, colors, homes, strict=True)
     )
     (a, b), (first, second) = (t.id for t in things), (p.id for p in plates)
