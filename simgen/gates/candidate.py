@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,6 +89,16 @@ class Candidate:
         self.rl: dict[int, bytes] = {}
 
     @cached_property
+    def id(self) -> str:
+        """The spec's identity; empty for one so broken that it has none."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self.spec.id
+        except (ValueError, TypeError, AttributeError):
+            return ""
+
+    @cached_property
     def _built(self) -> TaskEnv | RobostackError:
         try:
             env = self.build(self.spec)
@@ -139,7 +150,7 @@ class Candidate:
 
     def rng(self, purpose: str, number: int = 0) -> np.random.Generator:
         """Random numbers that depend on the task, the purpose and the number only."""
-        digest = hashlib.sha256(f"{self.spec.id}/{purpose}/{number}".encode()).digest()
+        digest = hashlib.sha256(f"{self.id}/{purpose}/{number}".encode()).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 

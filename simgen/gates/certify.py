@@ -84,7 +84,7 @@ def certify(
 def judge(candidate: Candidate, *, through: Gate = "G9", given: Sequence[GateRecord] = ()) -> Verdict:
     """``certify`` for a candidate that exists."""
     spec, records = candidate.spec, []
-    passed = {r.gate: r for r in given if r.ok and r.task == spec.id and r.gate not in _LEAVES_BEHIND}
+    passed = {r.gate: r for r in given if r.ok and r.task == candidate.id and r.gate not in _LEAVES_BEHIND}
     for run in gates(through):
         record = passed.get(run.name) or run(candidate)
         records.append(record)

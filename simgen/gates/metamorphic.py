@@ -57,7 +57,7 @@ def _translated_back(candidate: Candidate, bench: Bench, states: list[Played]) -
 
 
 def _shifted(candidate: Candidate, bench: Bench, states: list[Played], shift: np.ndarray) -> Iterator[bool]:
-    task = _with_predicates(candidate.spec, lambda p: _moved_poses(p, lambda pose: [*(pose[:3] + shift), *pose[3:]]))
+    task = with_predicates(candidate.spec, lambda p: _moved_poses(p, lambda pose: [*(pose[:3] + shift), *pose[3:]]))
     yield from _edited(bench, states, task, _everything(bench.stage, lambda pos, rot: (pos + shift, rot)))
 
 
@@ -65,7 +65,7 @@ def _mirrored(candidate: Candidate, bench: Bench, states: list[Played]) -> Itera
     if any(b.symmetry == "none" and b.geoms for b in bench.stage.world.entities.values()):
         return  # its mirror image is another object
     flip = np.diag([1.0, -1.0, 1.0])
-    task = _with_predicates(candidate.spec, _mirror_pred)
+    task = with_predicates(candidate.spec, _mirror_pred)
     yield from _edited(bench, states, task, _everything(bench.stage, lambda pos, rot: (flip @ pos, flip @ rot @ flip)))
 
 
@@ -145,8 +145,8 @@ def _judged(stage: Stage, state: Played, edit: Callable[[], None], task: TaskSpe
 # Predicates.
 
 
-def _with_predicates(spec: TaskSpec, edit: Callable[[dict], dict]) -> TaskSpec:
-    """The same task with every atom edited as JSON."""
+def with_predicates(spec: TaskSpec, edit: Callable[[dict], dict]) -> TaskSpec:
+    """The same task with every atom edited as JSON, and without subgoals."""
 
     def all_atoms(value):
         if isinstance(value, dict):

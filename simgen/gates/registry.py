@@ -37,7 +37,7 @@ class RegisteredGate:
         start = _cpu_s()
         code, detail, metrics = self._outcome(candidate)
         return GateRecord(
-            task=candidate.spec.id,
+            task=candidate.id,
             gate=self.name,
             ok=code is Code.OK,
             code=code,

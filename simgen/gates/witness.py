@@ -12,7 +12,7 @@ import numpy as np
 
 from robostack.errors import RobostackError
 from robostack.task.evaluate import margin, text
-from robostack.task.predicate import atoms_of, memoryless
+from robostack.task.predicate import atoms_of, remembers
 from simgen.gates.candidate import Candidate
 from simgen.gates.constructors import construct
 from simgen.gates.stage import Stage
@@ -55,8 +55,7 @@ def find_witness(candidate: Candidate) -> Witness | None:
         rng = candidate.rng("witness", tries)
         seed = starts[(tries - 1) // 5 % len(starts)].seed
         wishes = plan(candidate.spec, candidate.spec.goal, rng)
-        stage.restart(seed)
-        states = _states(stage, wishes, rng)
+        states = _states(stage, seed, wishes, rng)
         if states is None:
             continue
         *earlier, final = states
@@ -65,7 +64,13 @@ def find_witness(candidate: Candidate) -> Witness | None:
     return None
 
 
-def _states(stage: Stage, wishes: Plan, rng: np.random.Generator) -> list[np.ndarray] | None:
+def states_of(candidate: Candidate, stage: Stage, seed: int, rng: np.random.Generator) -> list[np.ndarray] | None:
+    """One attempt to put up the stages of the goal and its end, from the start state of a seed."""
+    return _states(stage, seed, plan(candidate.spec, candidate.spec.goal, rng), rng)
+
+
+def _states(stage: Stage, seed: int, wishes: Plan, rng: np.random.Generator) -> list[np.ndarray] | None:
+    stage.restart(seed)
     states = []
     for number, part in enumerate((*wishes.stages, wishes.final)):
         if not construct(stage, part, rng) or not plausible(stage, part):
@@ -80,10 +85,10 @@ def _states(stage: Stage, wishes: Plan, rng: np.random.Generator) -> list[np.nda
 
 def _settled(stage: Stage) -> bool:
     """Let physics run; False as soon as everything rests and the goal does not hold."""
-    goal = memoryless(stage.env.task.goal)
+    goal = stage.env.task.goal
     stage.settle(_GLANCE_S)
     resting = all(max(stage.world.velocity(name)) < _RESTING for name in stage.world.entities)
-    if resting and margin(goal, stage.world) < 0.0:
+    if resting and not remembers(goal) and margin(goal, stage.world) < 0.0:
         return False
     stage.settle(SETTLE_S - _GLANCE_S)
     return True

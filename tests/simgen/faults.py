@@ -548,9 +548,9 @@ def _far_drawer() -> TaskSpec:
 
 
 def _bumped() -> TaskSpec:
-    blocks = [{**GREEN, "id": f"block_{k}", "size": [0.05, 0.05, 0.12], "mass": 0.1} for k in range(7)]
+    blocks = [{**GREEN, "id": f"block_{k}", "size": [0.06, 0.06, 0.16], "mass": 0.2} for k in range(7)]
     body = {"var": "x", "among": {"card": "block"}, "pred": atom("moved", "$x", 0.002)}
-    return spec("move one of the green blocks", blocks, {"exists": body})
+    return spec("move one of the green blocks", blocks, {"exists": body}, hold={"seconds": 0.1})
 
 
 def _loose_sequence():
