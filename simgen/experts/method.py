@@ -112,5 +112,12 @@ def _skill() -> Method:
     return SkillMethod()
 
 
+def _trajopt() -> Method:
+    from simgen.experts.trajopt import TrajOpt
+
+    return TrajOpt()
+
+
 METHODS: Registry[Callable[[], Method]] = Registry("method")
 METHODS.add("skill", _skill)
+METHODS.add("trajopt", _trajopt)
