@@ -14,13 +14,13 @@ from robostack.errors import SceneError, SpecError
 from robostack.sim.cards import RobotCard, load_asset, load_robot
 from robostack.sim.furniture import furnish
 from robostack.sim.ik import IKSolver
-from robostack.sim.objects import Shape, build_object
+from robostack.sim.objects import JointShape, Shape, build_object
 from robostack.sim.placement import PlanarPose, sample_placements
 from robostack.sim.robot import TCP_SITE, build_robot
 from robostack.task.evaluate import check_bindings, margin
 from robostack.task.geometry import bottom
-from robostack.task.spec import TaskSpec
-from robostack.task.world import EntityBinding, RobotBinding, Snapshot, World
+from robostack.task.spec import Entity, TaskSpec
+from robostack.task.world import EntityBinding, JointBinding, RobotBinding, Snapshot, World
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ATTEMPTS = 20
@@ -87,6 +87,7 @@ class Scene:
         self._randomise_physics(rng)
         mujoco.mj_resetData(self.model, self.data)
         self._home()
+        self._set_joints(rng)
         for entity_id, pose in poses.items():
             self._place(entity_id, pose)
         mujoco.mj_forward(self.model, self.data)
@@ -131,6 +132,8 @@ class Scene:
             pos={n: self.world.pos(n).copy() for n in names},
             rot={n: self.world.rot(n).copy() for n in names},
             bottom={n: bottom(self.world, n) for n in names},
+            joints={(n, j): self.world.fraction(n, j) for n in names for j in self.world.entities[n].joints},
+            qpos=self.data.qpos.copy(),
         )
 
     def tcp(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
@@ -165,6 +168,13 @@ class Scene:
             mocap = self.model.body_mocapid[binding.body]
             self.data.mocap_pos[mocap], self.data.mocap_quat[mocap] = [pose.x, pose.y, z], quat
 
+    def _set_joints(self, rng: np.random.Generator) -> None:
+        for entity in self.spec.entities:
+            for name, joint in self.world.entities[entity.id].joints.items():
+                low, high = entity.joints.get(name, (0.0, 0.0))
+                fraction = rng.uniform(low, high) if high > low else low
+                self.data.qpos[joint.qpos] = joint.closed + fraction * (joint.open - joint.closed)
+
     def _randomise_physics(self, rng: np.random.Generator) -> None:
         physics, (mass, inertia, friction) = self.spec.physics, self._nominal
         self.model.body_mass[:], self.model.body_inertia[:], self.model.geom_friction[:] = mass, inertia, friction
@@ -185,12 +195,13 @@ class Scene:
             raise SceneError("PENETRATION", f"{bodies} overlap by {depth:.1f} mm at reset")
 
     def _settle(self) -> None:
-        free = [b for b in self.world.entities.values() if b.dof >= 0]
+        spans = [(b.dof, b.dof + 6) for b in self.world.entities.values() if b.dof >= 0]
+        spans += [(j.dof, j.dof + 1) for b in self.world.entities.values() for j in b.joints.values()]
         quiet, steps = 0, int(_SETTLE_MAX_S / self.model.opt.timestep)
         window = int(_SETTLE_WINDOW_S / self.model.opt.timestep)
         for _ in range(steps):
             mujoco.mj_step(self.model, self.data)
-            calm = all(np.abs(self.data.qvel[b.dof : b.dof + 6]).max() < 5e-3 for b in free)
+            calm = all(np.abs(self.data.qvel[a:b]).max() < 5e-3 for a, b in spans)
             quiet = quiet + 1 if calm else 0
             if quiet >= window:
                 break
@@ -214,7 +225,9 @@ class Scene:
         for entity in self.spec.entities:
             if entity.role == "distractor":
                 continue
-            goal = self.world.pos(entity.id) + np.array([0.0, 0.0, 0.05])
+            handles = [j.handle for j in self.world.entities[entity.id].joints.values()]
+            target = self.data.site_xpos[handles[0]] if handles else self.world.pos(entity.id)
+            goal = target + np.array([0.0, 0.0, 0.05])
             result = self.ik.solve(goal, down, self.ik.home, tolerance=1e-3)
             tilt = self.ik.forward(result.q)[1][2, 2]
             if result.position_error > 5e-3 or tilt > -0.95:
@@ -269,34 +282,57 @@ def _assemble(spec: TaskSpec, card: RobotCard) -> tuple[mujoco.MjSpec, dict[str,
         body = root.worldbody.add_body(name=entity.id, mocap=fixed)
         if not fixed:
             body.add_freejoint(name=f"{entity.id}_free")
-        shapes[entity.id] = build_object(root, body, asset, entity.size, entity.color)
+        shapes[entity.id] = build_object(
+            root, body, asset, entity.size, entity.color, mass=entity.mass, friction=entity.friction
+        )
     return root, shapes
 
 
 def _bind(spec: TaskSpec, model: mujoco.MjModel, data: mujoco.MjData, shapes: dict[str, Shape]) -> World:
-    entities = {}
-    for entity in spec.entities:
-        body, shape, asset = model.body(entity.id).id, shapes[entity.id], load_asset(entity.card)
-        geoms = [g for g in _geoms_of(model, body) if model.geom_contype[g]]
-        free = model.body_jntnum[body] > 0
-        entities[entity.id] = EntityBinding(
-            id=entity.id,
-            card=entity.card,
-            color=entity.color,
-            role=entity.role,
-            body=body,
-            geoms=tuple(geoms),
-            dof=int(model.body_dofadr[body]) if free else -1,
-            symmetry=asset.symmetry,
-            half=shape.half,
-            surface=shape.surface,
-            interior=shape.interior,
-        )
+    entities = {e.id: _bind_entity(e, model, shapes[e.id]) for e in spec.entities}
     robot_bodies = [b for b in range(model.nbody) if model.body(b).name.startswith(_PREFIX)]
     robot_geoms = [g for b in robot_bodies for g in _geoms_of(model, b) if model.geom_contype[g]]
     pads = tuple(tuple(g for g in robot_geoms if f"pad_{side}_" in model.geom(g).name) for side in ("left", "right"))
     robot = RobotBinding(frozenset(robot_geoms), (pads[0], pads[1]), model.site(_PREFIX + TCP_SITE).id)
     return World(model, data, entities, robot, table_geoms=frozenset({model.geom("table").id}))
+
+
+def _bind_entity(entity: Entity, model: mujoco.MjModel, shape: Shape) -> EntityBinding:
+    body = model.body(entity.id).id
+    bodies = np.flatnonzero(model.body_rootid == body)  # with its moving parts
+    geoms = [g for b in bodies for g in _geoms_of(model, int(b)) if model.geom_contype[g]]
+    free = model.body_jntnum[body] > 0
+    return EntityBinding(
+        id=entity.id,
+        card=entity.card,
+        color=entity.color,
+        role=entity.role,
+        body=body,
+        geoms=tuple(geoms),
+        dof=int(model.body_dofadr[body]) if free else -1,
+        symmetry=load_asset(entity.card).symmetry,
+        half=shape.half,
+        surface=shape.surface,
+        interior=shape.interior,
+        surface_body=model.body(shape.surface_body).id if shape.surface_body else -1,
+        interior_body=model.body(shape.interior_body).id if shape.interior_body else -1,
+        joints={name: _bind_joint(name, joint, model) for name, joint in shape.joints.items()},
+        grip=shape.grip,
+    )
+
+
+def _bind_joint(name: str, shape: JointShape, model: mujoco.MjModel) -> JointBinding:
+    joint = model.joint(shape.joint)
+    return JointBinding(
+        name=name,
+        kind=shape.kind,
+        qpos=int(joint.qposadr[0]),
+        dof=int(joint.dofadr[0]),
+        closed=shape.closed,
+        open=shape.open,
+        body=model.body(shape.body).id,
+        handle=model.site(shape.handle).id,
+    )
 
 
 def _geoms_of(model: mujoco.MjModel, body: int) -> list[int]:

@@ -42,6 +42,20 @@ class Interior:
 
 
 @dataclass(frozen=True)
+class Grip:
+    """The part of an object that a gripper takes from above, a box in the body frame.
+
+    Attributes:
+        center, half: of the box [m].
+        across: the body axes along which the fingers may close on it.
+    """
+
+    center: tuple[float, float, float]
+    half: tuple[float, float, float]
+    across: tuple[Literal["x", "y"], ...] = ("x", "y")
+
+
+@dataclass(frozen=True)
 class JointBinding:
     """A joint of an articulated entity. Its fraction is (q - closed) / (open - closed).
 
@@ -76,6 +90,7 @@ class EntityBinding:
         half: half extents of its bounding box about the body origin [m].
         surface_body, interior_body: the body that carries them where it is another one, as a drawer's; else -1.
         joints: the joints of an articulated entity by name.
+        grip: the part by which a gripper takes it, as a lid's knob; None for the whole of it.
     """
 
     id: str
@@ -93,6 +108,7 @@ class EntityBinding:
     surface_body: int = -1
     interior_body: int = -1
     joints: Mapping[str, JointBinding] = field(default_factory=dict)
+    grip: Grip | None = None
 
 
 @dataclass(frozen=True)
