@@ -118,6 +118,13 @@ def _trajopt() -> Method:
     return TrajOpt()
 
 
+def _rl() -> Method:
+    from simgen.experts.rl import LearnedMethod
+
+    return LearnedMethod()
+
+
 METHODS: Registry[Callable[[], Method]] = Registry("method")
 METHODS.add("skill", _skill)
 METHODS.add("trajopt", _trajopt)
+METHODS.add("rl", _rl)
