@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from robostack.evaluation.html import Html, join, tag, text
-from robostack.task.predicate import And, AnyPred, Atom, Not
+from robostack.task.predicate import (
+    COMPARISONS,
+    And,
+    AnyPred,
+    Atom,
+    Count,
+    Exists,
+    ForAll,
+    Implies,
+    Initially,
+    Node,
+    Not,
+    Once,
+    Or,
+    Seq,
+    children,
+)
 from robostack.task.spec import Hold
+from robostack.task.wording import AT, among_text
 
 _PHRASES = {
     "on": "{0} rests on {1}",
@@ -28,6 +45,19 @@ _PHRASES = {
     "still": "{0} is at rest",
     "toppled": "{0} has fallen over",
     "in_zone": "{0} lies in {1}",
+    "spread": "{0} are within {1} m of each other",
+    "joint": "joint {1} of {0} is {2} {3} open",
+    "contains_count": "the number of {1} inside {0} is {2} {3}",
+}
+
+_WORDS: dict[type[Node], str] = {
+    And: "all of",
+    Or: "at least one of",
+    Not: "it is not so that",
+    Implies: "the first of these holds only together with the second",
+    Initially: "at the start of the episode",
+    Once: "at some time in the episode",
+    Seq: "one after another",
 }
 
 
@@ -39,10 +69,24 @@ def goal_list(pred: AnyPred) -> Html:
 def _item(pred: AnyPred) -> Html:
     if isinstance(pred, Atom):
         return tag("li", atom_phrase(pred))
-    if isinstance(pred, Not):
-        return tag("li", tag("span", "it is not so that", class_="op"), goal_list(pred.part))
-    word = "all of" if isinstance(pred, And) else "at least one of"
-    return tag("li", tag("span", word, class_="op"), tag("ul", *map(_item, pred.parts), class_="goal"))
+    if isinstance(pred, (ForAll, Exists, Count)):
+        return _nested(_set_phrase(pred), pred.body.pred)
+    return _nested(text(_WORDS[type(pred)]), *children(pred))
+
+
+def _nested(words: Html, *parts: AnyPred) -> Html:
+    return tag("li", tag("span", words, class_="op"), tag("ul", *map(_item, parts), class_="goal"))
+
+
+def _set_phrase(pred: ForAll | Exists | Count) -> Html:
+    if isinstance(pred, Count):
+        start = f"for {AT[pred.body.cmp]} {pred.body.n}"
+    elif isinstance(pred, ForAll):
+        start = "for every"
+    else:
+        start = "for one, a different one each time," if pred.body.distinct else "for at least one"
+    variable, among = tag("code", f"${pred.body.var}"), tag("code", among_text(pred.body.among))
+    return join([text(f"{start} "), variable, text(" of "), among])
 
 
 def atom_phrase(atom: Atom) -> Html:
@@ -63,6 +107,8 @@ def atom_phrase(atom: Atom) -> Html:
 def _argument(arg: str | float | tuple) -> Html:
     if isinstance(arg, tuple):
         return join([_argument(part) for part in arg], ", ")
+    if arg in COMPARISONS:
+        return text(AT[arg])
     return tag("code", arg) if isinstance(arg, str) else text(f"{arg:g}")
 
 

@@ -69,8 +69,10 @@ def footprint(shape: Shape, pose: PlanarPose, inflate: float) -> np.ndarray:
     """Corners (K, 2) of a convex outline that contains the footprint grown by ``inflate`` [m]."""
     if shape.round:
         return np.array([pose.x, pose.y]) + (shape.footprint[0] + inflate) * _DISC
-    hx, hy = shape.footprint[0] + inflate, shape.footprint[1] + inflate
-    corners = np.array([[hx, hy], [-hx, hy], [-hx, -hy], [hx, -hy]])
+    (hx, hy), outline = shape.footprint, shape.outline
+    x0, y0, x1, y1 = outline if outline is not None else (-hx, -hy, hx, hy)
+    x0, y0, x1, y1 = x0 - inflate, y0 - inflate, x1 + inflate, y1 + inflate
+    corners = np.array([[x1, y1], [x0, y1], [x0, y0], [x1, y0]])
     c, s = np.cos(pose.yaw), np.sin(pose.yaw)
     return corners @ np.array([[c, s], [-s, c]]) + np.array([pose.x, pose.y])
 

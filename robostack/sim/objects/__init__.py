@@ -11,12 +11,12 @@ import numpy as np
 
 from robostack.errors import SpecError
 from robostack.sim.cards import AssetCard
-from robostack.sim.objects import articulated, containers, primitives
+from robostack.sim.objects import articulated, containers, primitives, tools
 from robostack.sim.objects.shape import SHAPES, Blank, JointShape, Rgba, Shape, ShapeKind, shape
 
 __all__ = ["COLORS", "SHAPES", "Blank", "JointShape", "Shape", "ShapeKind", "build_object", "shape"]
 
-_BUILDERS = (articulated, containers, primitives)  # importing them fills SHAPES
+_BUILDERS = (articulated, containers, primitives, tools)  # importing them fills SHAPES
 
 COLORS: dict[str, Rgba] = {
     "red": (0.84, 0.18, 0.16, 1.0),

@@ -54,6 +54,15 @@ def board(blank: Blank, body, half, pos, rgba, mass: float, quat=(1.0, 0.0, 0.0,
     show_board(blank, body, half, pos, rgba, quat)
 
 
+def octagon(blank: Blank, body, radius: float, low: float, high: float, mass: float) -> None:
+    """An upright eight-sided disc, invisible, of four boxes: they meet a gripper's pads in closed form."""
+    half = (radius * np.cos(np.pi / 8), radius * np.sin(np.pi / 8), 0.5 * (high - low))
+    for angle in (0.0, 0.25 * np.pi, 0.5 * np.pi, 0.75 * np.pi):
+        quat = [np.cos(0.5 * angle), 0, 0, np.sin(0.5 * angle)]
+        pos = [0, 0, 0.5 * (high + low)]
+        solid(body, _BOX, half, blank.friction, pos=pos, quat=quat, rgba=CLEAR, mass=0.25 * mass)
+
+
 def show_board(blank: Blank, body, half, pos, rgba, quat=(1.0, 0.0, 0.0, 0.0)) -> None:
     """A box with chamfered edges, for the eye only."""
     half = np.asarray(half, float)
@@ -112,6 +121,7 @@ def joint_of(blank: Blank, part, name: str, axis, travel: float, *, hinge: bool,
     joint = part.add_joint(name=part.name, type=kind, axis=axis, pos=pos, range=[0.0, travel], limited=True)
     joint.solref_limit = [0.006, 1.0]  # a stiff stop: the spring must not push the part through it
     joint.frictionloss = card.friction * torque
+    joint.solref_friction, joint.solimp_friction = [0.004, 1.0], [0.99, 0.999, 0.001, 0.5, 2.0]  # no creep
     joint.damping[0] = card.damping * inertia
     if card.spring:
         joint.stiffness[0] = card.spring * (torque if hinge else weight / arm)

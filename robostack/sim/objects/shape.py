@@ -66,7 +66,7 @@ class Shape:
         rest_z: height of the body origin when it rests on a surface [m].
         footprint: half extents of its footprint [m].
         round: whether the footprint is a disc.
-        sweep: (x_min, y_min, x_max, y_max) that its moving parts need as well [m, body]; None where nothing moves.
+        outline: (x_min, y_min, x_max, y_max) of an uneven footprint, with what moving parts sweep [m, body].
         surface_body, interior_body: names of the bodies that carry them where it is a moving part; else empty.
         joints: by name.
         grip: the part by which a gripper takes it; None for the whole of it.
@@ -78,7 +78,7 @@ class Shape:
     round: bool
     surface: Surface | None = None
     interior: Interior | None = None
-    sweep: tuple[float, float, float, float] | None = None
+    outline: tuple[float, float, float, float] | None = None
     surface_body: str = ""
     interior_body: str = ""
     joints: Mapping[str, JointShape] = field(default_factory=dict)
