@@ -113,7 +113,15 @@ class Arm:
         self.follow(path.poses)
         return Result(Code.OK)
 
-    def _plan(
+    def withdraw(self, *, touching: Iterable[str]) -> Result:
+        """Take the empty gripper away: up over everything, or back along a tilted tool."""
+        if not self.planner.is_downward(self.pose):
+            back = self.planner.rotation(self.pose)[:, 2] * -0.08 * self.scale
+            return self.go([self.pose.moved(back)], touching=touching)
+        up = self.pose.lifted(max(self.transit_height(), self.pose.pos[2] + 0.03 * self.scale))
+        return self.go([up], touching=touching)
+
+    def plan(
         self,
         waypoints: Sequence[Pose],
         *,

@@ -10,8 +10,9 @@ import numpy as np
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import environment_state, proprioception
 from robostack.sim.scene import state_sha, versions
-from robostack.task.evaluate import failure_code, margin
+from robostack.task.evaluate import failure_code
 from robostack.types import Episode
+from simgen.experts.agenda import Agenda
 from simgen.experts.method import METHODS, ORDER, Context, Keyframe, Method
 from simgen.experts.result import Code, EpisodeOver, Result
 from simgen.experts.skills import Skills
@@ -40,6 +41,7 @@ class Expert:
         self.env, self.skills, self.folder = env, Skills(env), folder
         self.skills.on_action = self._record
         self.log: list[str] = []
+        self._agenda = Agenda(env)
         self.methods: tuple[str, ...] = ()
         self.keyframes: tuple[Keyframe, ...] = ()
 
@@ -48,6 +50,7 @@ class Expert:
         self.env.reset_scene(scene_seed)
         self.skills.reset()
         self._rows: dict[str, list[np.ndarray]] = {k: [] for k in ("ctrl", "qpos", "state", "env", "action")}
+        self._agenda.reset()
         self.log, self.keyframes = [], ()
         self.methods = ("",) * len(self.env.task.subgoals)
         state0 = self.env.scene.get_state()
@@ -66,25 +69,29 @@ class Expert:
         return self._episode(scene_seed, state0), code
 
     def _run(self, scene_seed: int) -> Result:
-        subgoals, world = self.env.task.subgoals, self.env.scene.world
-        result = Result(Code.OK)
+        result, indices = Result(Code.OK), range(len(self.env.task.subgoals))
         for _ in range(_TRIES):
-            unmet = [i for i, s in enumerate(subgoals) if margin(s.goal, world) < 0]
-            for index in unmet or range(len(subgoals)):  # all hold, yet not the goal: do them again
+            needed = any(self._agenda.needed(index) for index in indices)
+            for index in indices:  # all hold, yet not the goal: do them again
+                if needed and not self._agenda.needed(index):
+                    continue
                 result = self._achieve(index, scene_seed)
-                if margin(self.env.task.goal, world) >= 0:
+                if self.env.monitor.goal_margin() >= 0:
                     self.skills.home()
                     return Result(Code.OK)
+                if self._agenda.in_order and not self._agenda.met(index):
+                    break
         return result if not result.ok else Result(Code.POST_FALSE, "the skills ended but the goal does not hold")
 
     def _achieve(self, index: int, scene_seed: int) -> Result:
         """Let one method after the other try a subgoal; stop at the first after which it holds."""
         subgoal, result = self.env.task.subgoals[index], Result(Code.PRECOND_FALSE, "no method is registered")
         ctx = Context(self.env, self.skills, self._send, index, scene_seed, self.folder)
+        self._agenda.start(index)
         for method in self._chain:
             result = method.attempt(ctx, subgoal)
             self.log.append(f"{subgoal.skill}{subgoal.args} by {method.name}: {result.code} {result.info}")
-            if margin(subgoal.goal, self.env.scene.world) >= 0:
+            if self._agenda.achieved(index):
                 self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
                 break
         return result
@@ -101,6 +108,7 @@ class Expert:
         rows["env"].append(environment_state(scene))
         rows["action"].append(action)
         rows["ctrl"].append(self.env.apply(action))
+        self._agenda.update()
 
     def _episode(self, scene_seed: int, state0: np.ndarray) -> Episode:
         spec, rows = self.env.task, {k: np.stack(v) for k, v in self._rows.items()}

@@ -5,8 +5,9 @@ A handle's site has z out of it towards the gripper and x in the direction in wh
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -19,8 +20,12 @@ from simgen.experts.result import Code, Result
 
 _GRIP_S = 0.35
 _NEAR = 0.05  # a joint this close to its target is there [fraction]
+_RUN_UP = 0.015  # free way before a push meets the handle, at object scale 1 [m]
+_PRESS = 0.002  # how far a push goes on against a joint's stop, at object scale 1 [m]
 _STEP = 0.35  # speed of a led handle, as share of the usual one
 _SLACKS = (0.05, 0.036, 0.024, 0.014)  # room at both sides of a bar together while closing in on it [m]
+_BACKS = (0.0, 0.008, 0.016, 0.024, 0.036, 0.048)  # how far the tool stays back, where its tips do not fit below [m]
+_COVER = 0.006  # of the bar that the pads shall cover, at object scale 1 [m]
 _ALONG = (0.0, 0.012, -0.012, 0.024, -0.024)  # where along the bar [m]
 
 
@@ -60,6 +65,10 @@ class Handle:
         points = np.stack([self.at(f)[0] for f in np.linspace(start, end, 5)])
         return float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
 
+    def tips(self) -> bool:
+        """Whether the joint tips the handle over, as a lever's does: fingers cannot keep hold of it from above."""
+        return float(np.abs(self.at(0.0)[1][2] - self.at(1.0)[1][2]).max()) > 0.3
+
     def half_sizes(self) -> Float[np.ndarray, "3"]:
         """Half extents along the site's axes of the geom that the site sits in [m]."""
         model, data = self.arm.scene.model, self.arm.scene.data
@@ -73,6 +82,24 @@ class Handle:
             size = np.array([size[0], size[0], size[1]])
         turn = data.site_xmat[site].reshape(3, 3).T @ data.geom_xmat[nearest].reshape(3, 3)
         return np.abs(turn) @ size
+
+
+def move(arm: Arm, entity: str, joint: str, target: float, *, pushing: bool) -> Result:
+    """Bring a joint to ``target`` by its handle: pushed if ``pushing`` or if it tips over, else led; or the other way.
+
+    Raises:
+        EpisodeOver: the episode ended meanwhile.
+    """
+    handle = Handle(arm, entity, joint)
+    ways = (push, lead) if pushing or handle.tips() else (lead, push)
+    if handle.travel(0.0, 1.0) < 2 * _PRESS * arm.scale:  # it turns on the spot
+        ways = (lead,)
+    result = Result(Code.OK)
+    for way in ways:
+        result = way(arm, entity, joint, target)
+        if result.code not in (Code.NO_IK, Code.COLLISION, Code.NO_PATH, Code.UNREACHABLE):
+            break
+    return result
 
 
 def lead(arm: Arm, entity: str, joint: str, target: float) -> Result:
@@ -147,27 +174,31 @@ def _plan_lead(arm: Arm, handle: Handle, grasp: Pose, end: float) -> tuple[list[
 
 
 def _holds(arm: Arm, handle: Handle) -> Iterator[tuple[Pose, float]]:
-    """Tool poses around the handle with the opening to come with, the least wrist turn first."""
-    pos, rot = handle.at(handle.fraction())
-    width = 2 * float(handle.half_sizes()[0])
-    for slack in _SLACKS:
-        opening = arm.opening_around(width, slack)
-        for along in _ALONG:
-            spot = pos + rot[:, 1] * along * arm.scale
-            candidates = []
-            for sign in (1.0, -1.0):
-                tool = np.stack([np.cross(sign * rot[:, 0], -rot[:, 2]), sign * rot[:, 0], -rot[:, 2]], axis=1)
-                candidates.append(arm.centered(arm.planner.pose_of(spot, tool), width))
-            for pose in sorted(candidates, key=lambda p: abs(p.yaw)):
-                yield pose, opening
+    """Tool poses around the handle with the opening to come with, the least wrist turn first.
 
-
-def push(arm: Arm, entity: str, joint: str, target: float, *, beyond: float = 0.0) -> Result:
-    """Push the handle with closed fingers until the joint is at ``target`` (a fraction), and withdraw.
-
-    ``beyond``: how far the tool goes on after that, against the joint's stop or spring [m].
+    An upright bar is taken from above by its upper end, any other one against the site's z.
     """
+    pos, rot = handle.at(handle.fraction())
+    half = handle.half_sizes()
+    upright = abs(rot[2, 1]) > 0.95
+    approach = np.array([0.0, 0.0, -1.0]) if upright else -rot[:, 2]
+    over = float(half[1 if upright else 2]) - _COVER * arm.scale  # how far the fingertips may stay above the middle
+    backs = [back * arm.scale for back in _BACKS if back * arm.scale <= max(0.0, over + arm.planner.tip_below)]
+    for slack, back in itertools.product(_SLACKS, backs):
+        for along in (0.0,) if upright else _ALONG:
+            spot, found = pos + rot[:, 1] * along * arm.scale - approach * back, []
+            for closing in (rot[:, 0], -rot[:, 0]):
+                tool = np.stack([np.cross(closing, approach), closing, approach], axis=1)
+                gap = 2 * float(half[0]) + 0.5 * slack * arm.scale
+                found.append(arm.centered(arm.planner.pose_of(spot, tool), gap))
+            for pose in sorted(found, key=lambda p: abs(p.yaw)):
+                yield pose, arm.opening_around(2 * float(half[0]), slack)
+
+
+def push(arm: Arm, entity: str, joint: str, target: float) -> Result:
+    """Push the handle with closed fingers until the joint is at ``target`` (a fraction), and withdraw."""
     handle = Handle(arm, entity, joint)
+    beyond = _PRESS * arm.scale if target in (0.0, 1.0) else 0.0
     saved, result = arm.opening, Result(Code.UNREACHABLE, f"no way to push '{handle.part}' was tried")
     for yaw in _push_yaws(arm, handle, target):
         arm.opening = 0.0
@@ -193,28 +224,24 @@ def _push_yaws(arm: Arm, handle: Handle, target: float) -> list[float]:
     if float(np.hypot(*ahead[:2])) < 1e-3:
         return [0.0, *(k * np.pi / 6 for k in (1, -1, 2, -2, 3))]
     across = float(np.arctan2(ahead[0], -ahead[1])) - arm.planner.closing_angle()
-    turns = sorted((arm.nearest_turn(across + k * np.pi / 2) for k in range(4)), key=abs)
-    return turns
+    return sorted((arm.nearest_turn(across + k * np.pi / 2) for k in range(4)), key=abs)
 
 
 def _plan_push(arm: Arm, handle: Handle, target: float, yaw: float, beyond: float) -> tuple[list[Pose], Path]:
     start = handle.fraction()
     here, ahead = handle.at(start)[0], handle.at(start + 0.02 * np.sign(target - start))[0] - handle.at(start)[0]
     ahead = ahead / np.linalg.norm(ahead)
-    free = replace(Pose(here, yaw))
+    free = arm.centered(Pose(here, yaw), 0.0)
     clear = _clearance(arm, handle, free, ahead)
-    if ahead[2] < -0.9:  # straight down: the tips meet it, and the tool's centre is above them
-        begin = free.moved(-ahead * (clear + 0.01 * arm.scale))
-    else:
-        begin = free.moved(-ahead * (clear + 0.015 * arm.scale))
+    begin = free.moved(-ahead * (clear + _RUN_UP * arm.scale))
     above = begin.lifted(max(arm.transit_height(), begin.pos[2] + 0.03 * arm.scale))
     reach = arm.reach(above)
     down = arm.plan([above, begin], q0=reach.q, slow=0.8)
-    way = handle.travel(start, target) + 0.015 * arm.scale
+    way = handle.travel(start, target) + _RUN_UP * arm.scale
     poses, fractions = [], []
     for share in arm.planner.rhythm(way, 0.0, slow=_STEP):
         fraction = start + share * (target - start)
-        last = (1.0 - share) * (0.015 * arm.scale) - share * beyond
+        last = (1.0 - share) * _RUN_UP * arm.scale - share * beyond
         at = handle.at(fraction)[0] - here
         step = handle.at(min(max(fraction + 0.01, 0.01), 1.0))[0] - handle.at(min(max(fraction - 0.01, 0.0), 0.99))[0]
         heading = np.sign(target - start) * step / np.linalg.norm(step)

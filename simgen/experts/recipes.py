@@ -9,6 +9,7 @@ import numpy as np
 from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
 from robostack.task.spec import Subgoal
+from simgen.experts.handles import move
 from simgen.experts.method import Context
 from simgen.experts.result import Code, Result
 from simgen.experts.skills import Skills
@@ -36,6 +37,8 @@ class SkillMethod:
         skill = subgoal.skill
         if skill == "push_to":
             return _push(ctx.skills, str(subgoal.args[0]), str(subgoal.args[1]))
+        if skill in ("open", "close", "press", "turn"):
+            return _operate(ctx.skills, subgoal)
         if skill in ("place_on", "place_in", "stack", "place_beside"):
             return _pick_and_place(ctx.env, ctx.skills, subgoal)
         return Result(Code.PRECOND_FALSE, f"no skill for '{skill}'")
@@ -52,6 +55,15 @@ def _pick_and_place(env: TaskEnv, skills: Skills, subgoal: Subgoal) -> Result:
             return result
     skills.put_back(obj)
     return result
+
+
+def _operate(skills: Skills, subgoal: Subgoal) -> Result:
+    """Move a joint: pull and turn by the handle, push what is pushed."""
+    entity, joint = str(subgoal.args[0]), str(subgoal.args[1])
+    target = {"press": 1.0, "open": 0.96, "close": 0.0}.get(subgoal.skill)
+    if target is None:
+        target = float(subgoal.args[2])
+    return move(skills, entity, joint, target, pushing=subgoal.skill in ("press", "close"))
 
 
 def _targets(env: TaskEnv, subgoal: Subgoal) -> list[Target]:
