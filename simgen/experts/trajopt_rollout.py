@@ -68,7 +68,7 @@ class Actions:
         """Actions of a path; ``ik_q`` is where inverse kinematics starts in joint control [rad]."""
         out = []
         for pose, opening in path.poses():
-            rot = self._planner.rotation(pose.yaw)
+            rot = self._planner.rotation(pose)
             if self._env.task.robot.control_mode == "ee_pose":
                 out.append(np.concatenate([pose.pos, rot6d(rot), [opening]]))
             else:
