@@ -21,7 +21,7 @@ from simgen.experts.method import Context
 from simgen.experts.result import EpisodeOver
 from simgen.experts.skills import Skills
 from simgen.experts.trajopt import Budget, TrajOpt
-from simgen.gates.cheater_evidence import Evidence, Track, judge
+from simgen.gates.cheater_evidence import Evidence, Track, fleeting, judge
 from simgen.gates.cheater_moves import Cheat, cheats
 from simgen.gates.stage import Stage
 
@@ -58,7 +58,7 @@ class Exploit:
     """A success that is none.
 
     Attributes:
-        cheat: how: nudge, joint, beside, hand, topple, throw, pile, deal, or actions.
+        cheat: how: nudge, joint, beside, lean, rim, hand, topple, throw, pile, deal, or actions.
         seed: of the scene.
         evidence: why it is none.
         explanation: one line for a person.
@@ -151,7 +151,7 @@ def _played(spec: TaskSpec, stage: Stage, start: np.ndarray, cheat: Cheat, seed:
         monitor.update(time_s)
         if monitor.success:
             state, value = stage.save(), margin(spec.goal, stage.world)
-            evidence = judge(spec, stage.world, later=None, track=None)
+            evidence = judge(spec, stage.world, track=None)
             break
         stage.scene.step(ctrl)
         time_s += env.dt_s
@@ -160,8 +160,7 @@ def _played(spec: TaskSpec, stage: Stage, start: np.ndarray, cheat: Cheat, seed:
     if not evidence:
         for _ in range(round(_AFTER_S / env.dt_s)):
             stage.scene.step(ctrl)
-        evidence = judge(spec, stage.world, later=stage.world, track=None)
-        evidence = tuple(e for e in evidence if e.kind == "MOMENTARY")
+        evidence = fleeting(spec, stage.world)
     if not evidence and cheat.name == "nudge" and _carries(spec):
         length = float(np.linalg.norm(np.asarray(cheat.edits[0].pos) - stage.world.initial.pos[cheat.edits[0].entity]))
         why = f"'{cheat.edits[0].entity}' was moved by {1e2 * length:.0f} cm only"
@@ -206,7 +205,7 @@ def _acted(spec: TaskSpec, scene_seed: int, budget: CheatBudget):
         pass
     if not env.success:
         return
-    evidence = judge(spec, env.scene.world, later=None, track=track)
+    evidence = judge(spec, env.scene.world, track=track)
     if evidence:
         state, value = env.scene.get_state(), margin(spec.goal, env.scene.world)
         yield Exploit("actions", scene_seed, evidence, _explain("actions", evidence), state, value, np.stack(sent))

@@ -12,8 +12,8 @@ import numpy as np
 
 from robostack.task import geometry as geo
 from robostack.task.atoms import ATOMS
-from robostack.task.evaluate import margin
-from robostack.task.predicate import AnyPred, Count, Exists, atom, children
+from robostack.task.evaluate import margin, text
+from robostack.task.predicate import AnyPred, Count, Exists, Or, atom, children
 from robostack.task.spec import TaskSpec
 from robostack.task.world import ROBOT, World
 
@@ -100,26 +100,30 @@ def promises(spec: TaskSpec) -> Iterator[tuple[str, AnyPred]]:
             yield str(subgoal.args[0]), atom("lifted", str(subgoal.args[0]), 0.03)
 
 
-def judge(spec: TaskSpec, world: World, *, later: World | None, track: Track | None) -> tuple[Evidence, ...]:
+def judge(spec: TaskSpec, world: World, *, track: Track | None) -> tuple[Evidence, ...]:
     """Evidence against a state that counts as done.
 
     Args:
         spec: the task.
         world: the state in which it counts as done.
-        later: a second later, with the robot at rest; None when that is not known.
         track: how the state came about; None for a state that was put up by hand.
     """
-    found = [*_outcome(spec, world), *_held(spec, world), *_toppled(spec, world), *_shared(spec, world)]
-    if later is not None and margin(spec.goal, later) < 0 and not found:
-        found.append(Evidence("MOMENTARY", "a second later it no longer holds", "raise hold.seconds to 0.5 or more"))
-    return tuple([*found, *_path(spec, world, track)])
+    found = (_outcome, _held, _toppled, _shared)
+    return tuple([*(e for rule in found for e in rule(spec, world)), *_path(spec, world, track)])
+
+
+def fleeting(spec: TaskSpec, later: World) -> tuple[Evidence, ...]:
+    """Evidence from the state a second after success, the robot having been at rest."""
+    if margin(spec.goal, later) >= 0:
+        return ()
+    return (Evidence("MOMENTARY", "a second later it no longer holds", "raise hold.seconds to 0.5 or more"),)
 
 
 def _outcome(spec: TaskSpec, world: World) -> Iterator[Evidence]:
     for item, promise in promises(spec):
         unit = "frac" if getattr(promise, "name", "") == "joint" else "m"
         if margin(promise, world) < -_SLACK[unit]:
-            words = _words(promise)
+            words = text(promise)
             yield Evidence("OUTCOME", f"'{item}' is not where its skill puts it: {words}", f"ask for {words}", promise)
 
 
@@ -173,7 +177,7 @@ def _path(spec: TaskSpec, world: World, track: Track | None) -> Iterator[Evidenc
     for name in sorted(track.robot_touched or ()):
         if spec.entity(name).role == "distractor":
             rule = atom("moved", name, 0.02)
-            yield Evidence("FORBIDDEN_CONTACT", f"the robot pushed against '{name}'", f"never {_words(rule)}")
+            yield Evidence("FORBIDDEN_CONTACT", f"the robot pushed against '{name}'", f"never {text(rule)}")
 
 
 def _chooses(pred: AnyPred) -> bool:
@@ -181,12 +185,4 @@ def _chooses(pred: AnyPred) -> bool:
 
 
 def _any(parts: list[AnyPred]) -> AnyPred:
-    from robostack.task.predicate import Or
-
     return Or(parts=tuple(parts))  # pyright: ignore[reportCallIssue]  # populate_by_name
-
-
-def _words(pred: AnyPred) -> str:
-    from robostack.task.evaluate import text
-
-    return text(pred)

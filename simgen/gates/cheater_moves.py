@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 
-from robostack.sim.rotation import yaw_rotation
 from robostack.task import geometry as geo
 from robostack.task.spec import TaskSpec
 from simgen.experts.motion import Planner, Pose
@@ -19,6 +19,9 @@ _NUDGES = (0.01, 0.03)  # [m]
 _COMPASS = [np.array([np.cos(a), np.sin(a), 0.0]) for a in np.arange(8) * np.pi / 4]
 _GAP = 3e-4
 _SQUEEZE = 1e-3
+_BEYOND = np.deg2rad(8.0)  # past the angle at which a leaning thing falls over
+_MOST_DEALS = 16
+_X, _Y = np.eye(3)[:2]
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,26 @@ def _joints(stage: Stage) -> Iterator[Cheat]:
 
 
 def _beside(stage: Stage, a: str, b: str) -> Iterator[Cheat]:
-    """On the table against another thing's side."""
-    pos, rot = stage.pose(b)
-    height = stage.rest_z(a)
+    """On the table against another thing's side, upright and leaning on it; and dropped onto its rim."""
+    start, (pos, rot), half = stage.save(), stage.pose(b), stage.world.entities[a].half
+    tipping = float(np.arctan2(max(half[:2]), half[2])) + _BEYOND
     for way in _COMPASS:
-        reach = _extent(stage, a, stage.pose(a)[1], way) + _extent(stage, b, rot, way)
-        spot = pos + way * (reach + _GAP)
-        yield Cheat("beside", (Edit(a, (spot[0], spot[1], height + _GAP)),))
+        lean = _about(np.cross([0.0, 0.0, 1.0], -way), tipping)
+        for name, turn in (("beside", None), ("lean", lean)):
+            own = stage.pose(a)[1] if turn is None else turn
+            height = stage.rest_z(a) if turn is None else float(np.abs(turn[2]) @ stage.world.entities[a].half)
+            reach = _extent(stage, a, own, way) + _extent(stage, b, rot, way) + 0.01
+            spot = np.array([*(pos + way * reach)[:2], height + _GAP])
+            for _ in range(4):  # outlines are generous: close in to where surfaces meet
+                stage.put(a, spot, turn)
+                stage.refresh()
+                if stage.world.entities[b].geoms:
+                    spot = spot - way * max(0.0, geo.surface_distance(stage.world, a, b) - _GAP)
+            stage.load(start)
+            yield Cheat(name, (Edit(a, (spot[0], spot[1], spot[2]), turn),))
+        rim = pos + way * _extent(stage, b, rot, way)
+        top = geo.extent_z(stage.world, b)[1] + stage.rest_z(a) + _GAP
+        yield Cheat("rim", (Edit(a, (rim[0], rim[1], top)),))
 
 
 def _in_hand(stage: Stage, a: str, b: str) -> Iterator[Cheat]:
@@ -116,7 +132,7 @@ def _in_hand(stage: Stage, a: str, b: str) -> Iterator[Cheat]:
 
 
 def _toppled(stage: Stage, a: str, b: str) -> Iterator[Cheat]:
-    for rot in (_turn(0, np.pi / 2), _turn(1, np.pi / 2), _turn(0, np.pi)):
+    for rot in (_about(_X, np.pi / 2), _about(_Y, np.pi / 2), _about(_X, np.pi)):
         yield Cheat("topple", (Edit(a, _on_top(stage, a, b, rot), rot),))
 
 
@@ -127,22 +143,27 @@ def _flying(stage: Stage, a: str, b: str) -> Iterator[Cheat]:
 
 
 def _arrangements(stage: Stage, items: list[str]) -> Iterator[Cheat]:
-    """Everything to one place, one after the other on top; and all but one to each place."""
+    """Everything, or all but one, into one place: as a tower or in a row; and each to some place."""
     places = [n for n, b in stage.world.entities.items() if b.surface is not None and n not in items]
-    for place in places:
-        for some in (items, *([i for i in items if i != left] for left in items)):
-            if len(some) < 2 and len(items) > 1 and len(some) != len(items) - 1:
-                continue
-            edits, lift = [], 0.0
-            for item in some:
-                x, y, z = _on_top(stage, item, place, None)
-                edits.append(Edit(item, (x, y, z + lift)))
-                lift += 2.0 * float(stage.world.entities[item].half[2]) + 2e-3
-            if edits:
-                yield Cheat("pile", tuple(edits))
-    for order in itertools.islice(itertools.product(places, repeat=len(items)), 16 if len(places) > 1 else 0):
-        if len(set(order)) > 1 and len(items) > 1:
-            yield Cheat("deal", tuple(Edit(i, _on_top(stage, i, p, None)) for i, p in zip(items, order, strict=True)))
+    groups = [items, *([i for i in items if i != left] for left in items)] if len(items) > 1 else []
+    for place, some in itertools.product(places, groups):
+        for shift in ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
+            yield Cheat("pile", tuple(_series(stage, some, place, np.asarray(shift))))
+    if len(places) > 1 and len(items) > 1:
+        for order in itertools.islice(itertools.product(places, repeat=len(items)), _MOST_DEALS):
+            if len(set(order)) > 1:
+                edits = (Edit(i, _on_top(stage, i, p, None)) for i, p in zip(items, order, strict=True))
+                yield Cheat("deal", tuple(edits))
+
+
+def _series(stage: Stage, items: list[str], place: str, shift: np.ndarray) -> Iterator[Edit]:
+    """Things on one place, each a body's length further along ``shift`` in the place's frame."""
+    rot = stage.pose(place)[1]
+    for number, item in enumerate(items):
+        size = 2.0 * np.asarray(stage.world.entities[item].half) + 2e-3
+        middle = 0.0 if shift[2] else 0.5 * (len(items) - 1)
+        x, y, z = np.asarray(_on_top(stage, item, place, None)) + rot @ (shift * size * (number - middle))
+        yield Edit(item, (float(x), float(y), float(z)))
 
 
 def _on_top(stage: Stage, a: str, b: str, rot: np.ndarray | None) -> tuple[float, float, float]:
@@ -191,6 +212,8 @@ def _grip(stage: Stage, entity: str) -> bool:
     return True
 
 
-def _turn(axis: int, angle: float) -> np.ndarray:
-    rot = yaw_rotation(angle)
-    return np.roll(np.roll(rot, axis + 1, axis=0), axis + 1, axis=1)
+def _about(axis: np.ndarray, angle: float) -> np.ndarray:
+    quat, rot = np.zeros(4), np.zeros(9)
+    mujoco.mju_axisAngle2Quat(quat, np.asarray(axis, float), angle)
+    mujoco.mju_quat2Mat(rot, quat)
+    return rot.reshape(3, 3)
