@@ -15,6 +15,7 @@ from simgen.experts.motion import Pose
 
 _FLOOR = 0.004  # between fingertips and table, for arms that cannot point exactly down [m]
 _MIN_GRIP = 0.008  # height over which the pads must face the object [m]
+_COVER = 0.012  # of the object that the pads shall face at least, at object scale 1 [m]
 _SPAN = 0.97  # share of the gripper's opening that an object may fill
 _SLACK = (0.022, 0.012)  # room at both sides of the object together where a fully open gripper does not fit [m]
 _TILTS = (0.45, -0.45, 0.9, -0.9, 1.35)  # from straight down, for thorough searches [rad]
@@ -29,14 +30,21 @@ class Grasp:
     before: Pose
 
 
-def grasps(arm: Arm, obj: str) -> Iterator[Grasp]:
-    """Grasps of ``obj``, best first: from above with the gripper fully open, then narrower, then unusual ones."""
-    height, poses = arm.transit_height(), _poses(arm, obj)
-    for pose, _ in poses:
-        yield _from_above(arm, pose, 1.0, height)
-    for slack in _SLACK:
-        for pose, width in poses:
-            yield _from_above(arm, pose, arm.opening_around(width, slack), height)
+def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
+    """Grasps of ``obj``, best first: from above around its middle with the gripper fully open, then narrower ones.
+
+    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; ``high`` starts
+    with these. Thorough arms also come tilted.
+    """
+    height, poses, most = arm.transit_height(), _poses(arm, obj), _highest(arm, obj)
+    for share in (1.0, 0.5) if high else (0.0, 0.5, 1.0):
+        raised = [(pose.moved([0.0, 0.0, share * most]), width) for pose, width in poses]
+        for slack in (None, *_SLACK):
+            for pose, width in raised:
+                opening = 1.0 if slack is None else arm.opening_around(width, slack)
+                yield Grasp(pose, opening, pose.lifted(max(height, pose.pos[2] + 0.04 * arm.scale)))
+        if most < 0.002:
+            break
     if not arm.thorough:
         return
     for tilt in _TILTS:
@@ -47,8 +55,13 @@ def grasps(arm: Arm, obj: str) -> Iterator[Grasp]:
                 yield Grasp(tilted, opening, tilted.moved(back))
 
 
-def _from_above(arm: Arm, pose: Pose, opening: float, height: float) -> Grasp:
-    return Grasp(pose, opening, pose.lifted(max(height, pose.pos[2] + 0.04 * arm.scale)))
+def _highest(arm: Arm, obj: str) -> float:
+    """How far above the usual grasp the tool may stay [m]."""
+    poses = _poses(arm, obj)
+    if not poses or load_asset(arm.world.entities[obj].card).grasp_axis == "rim":
+        return 0.0
+    tips = float(poses[0][0].pos[2]) - arm.planner.tip_below
+    return max(0.0, extent_z(arm.world, obj)[1] - tips - _COVER * arm.scale)
 
 
 def _poses(arm: Arm, obj: str) -> list[tuple[Pose, float]]:

@@ -29,10 +29,10 @@ class Skills(Arm):
 
     # Pick.
 
-    def pick(self, obj: str) -> Result:
-        """Grasp ``obj`` and lift it to transport height."""
+    def pick(self, obj: str, *, high: bool = False) -> Result:
+        """Grasp ``obj`` and lift it to transport height; ``high`` takes it near its top."""
         result, refused, misses = Result(Code.UNREACHABLE, f"'{obj}' has no part that the gripper can take"), False, 0
-        for grasp in grasps(self, obj):
+        for grasp in grasps(self, obj, high=high):
             saved = self.opening
             try:
                 path = self._approach(grasp, obj)
@@ -44,14 +44,14 @@ class Skills(Arm):
             self.follow(path)
             self.settle()
             self.grip(0.0, _GRIP_S)
-            if not self._grasped(obj):
+            if not self.grasped(obj):
                 self.grip(grasp.opening, self.scene.card.gripper.release_s)
                 self.go([grasp.before], touching=[obj])
                 result, misses = Result(Code.GRASP_MISS, f"fingers closed beside '{obj}'"), misses + 1
                 if misses == _MOST_MISSES:
                     return result
                 continue
-            self._attach(obj)
+            self.attach(obj)
             self._picked = self.pose
             self.note("grasp", obj)
             return self._lift(obj, grasp)
@@ -69,7 +69,7 @@ class Skills(Arm):
         lift = self.go([self.pose.lifted(self.transit_height()) if upright else grasp.before], touching=[obj])
         if not lift.ok:
             return lift
-        return Result(Code.OK) if self._grasped(obj) else Result(Code.DROPPED, f"'{obj}' slipped while lifting")
+        return Result(Code.OK) if self.grasped(obj) else Result(Code.DROPPED, f"'{obj}' slipped while lifting")
 
     def _check_closing(self, down: Path, obj: str) -> None:
         """A finger on its way to the object must not sweep up its neighbours."""
@@ -82,10 +82,12 @@ class Skills(Arm):
         binding = self.world.entities[obj]
         return 2 * min((binding.grip or binding).half[:2])
 
-    def _grasped(self, obj: str) -> bool:
+    def grasped(self, obj: str) -> bool:
+        """Whether both pads press on it now."""
         return ATOMS["grasped"].fn(self.world, obj) >= 0
 
-    def _attach(self, obj: str) -> None:
+    def attach(self, obj: str) -> None:
+        """Note where the object sits in the gripper."""
         binding = self.world.entities[obj]
         pos, rot = self.scene.tcp()
         adr = int(self.scene.model.jnt_qposadr[self.scene.model.body_jntadr[binding.body]])
@@ -104,26 +106,34 @@ class Skills(Arm):
             touching: entities that the object may touch on the way down.
             yaw_hint: world yaw that the object should take modulo a quarter turn; None leaves the wrist at rest.
         """
-        if self.held is None or not self._grasped(obj):
-            self._release(obj)
+        if self.held is None or not self.grasped(obj):
+            self.release(obj)
             return Result(Code.DROPPED, f"'{obj}' is not in the gripper")
-        self._attach(obj)  # it may have settled in the fingers
+        self.attach(obj)  # it may have settled in the fingers
         result = Result(Code.NO_IK, "no placement was tried")
-        for yaw in self._place_yaws(obj, yaw_hint):
-            turned = replace(self.pose, yaw=yaw)
-            goal = replace(turned, pos=target - self.planner.rotation(turned) @ self.held.pos)
-            above = goal.lifted(max(self.pose.pos[2], goal.pos[2] + 0.01 * self.scale))
+        for yaw in self.place_yaws(obj, yaw_hint):
             try:
-                reach = self.reach(above, touching=[obj])
-                down = self.plan([above, goal], touching=[obj, *touching], slow=0.7, q0=reach.q)
-                self._check_release(down, obj)
+                reach, down = self.plan_place(obj, target, touching, yaw)
             except PlanFailure as failure:
                 result = Result(Code(failure.code), str(failure))
                 continue
             self.follow([*reach.poses, *down.poses])
             self.settle()
-            return self._release(obj)
+            return self.release(obj)
         return result
+
+    def plan_place(
+        self, obj: str, target: Float[np.ndarray, "3"], touching: Iterable[str], yaw: float
+    ) -> tuple[Path, Path]:
+        """Ways over the place for the held object and down to it; raises PlanFailure."""
+        assert self.held is not None, obj
+        turned = replace(self.pose, yaw=yaw)
+        goal = replace(turned, pos=target - self.planner.rotation(turned) @ self.held.pos)
+        above = goal.lifted(max(self.pose.pos[2], goal.pos[2] + 0.01 * self.scale))
+        reach = self.reach(above, touching=[obj])
+        down = self.plan([above, goal], touching=[obj, *touching], slow=0.7, q0=reach.q)
+        self._check_release(down, obj)
+        return reach, down
 
     def put_back(self, obj: str) -> Result:
         """Set a held object down where it was picked up."""
@@ -132,9 +142,10 @@ class Skills(Arm):
         down = self.go(
             [self._picked.lifted(self.pose.pos[2]), self._picked.lifted(self._picked.pos[2] + 0.002)], touching=[obj]
         )
-        return self._release(obj) if down.ok else down
+        return self.release(obj) if down.ok else down
 
-    def _release(self, obj: str) -> Result:
+    def release(self, obj: str) -> Result:
+        """Open the gripper and withdraw."""
         held, self.held = self.held, None
         self.grip(self._release_opening(obj), self.scene.card.gripper.release_s)
         if held is not None:
@@ -157,9 +168,10 @@ class Skills(Arm):
     def _release_opening(self, obj: str) -> float:
         """Wide enough to let go, narrow enough for the inside of a container."""
         gap, _ = self.planner.pads_at(min(self.opening, self.scene.gripper_opening()))
-        return self.opening_around(max(gap, self._width(obj)) if self._grasped(obj) else self._width(obj), 0.025)
+        return self.opening_around(max(gap, self._width(obj)) if self.grasped(obj) else self._width(obj), 0.025)
 
-    def _place_yaws(self, obj: str, yaw_hint: float | None) -> list[float]:
+    def place_yaws(self, obj: str, yaw_hint: float | None) -> list[float]:
+        """Wrist turns for setting it down, the least one first; with a hint those that align its edges."""
         if yaw_hint is None:
             return [0.0, self.pose.yaw, *(k * np.pi / 6 for k in (-1, 1, -2, 2, -3, 3))]
         rot = self.world.rot(obj)
