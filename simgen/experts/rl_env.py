@@ -16,14 +16,16 @@ from robostack.errors import ConfigError, SceneError
 from robostack.sim.env import TaskEnv
 from robostack.sim.rotation import canonical_rotation, rot6d
 from robostack.sim.scene import train_seed
+from robostack.task.predicate import And
 from robostack.task.spec import TaskSpec
 from simgen.experts.motion import Pose
 from simgen.experts.skills import Skills
-from simgen.experts.trajopt_cost import Objective, anchors, dense
+from simgen.experts.trajopt_cost import Objective, anchors, dense, movables
 from simgen.experts.trajopt_rollout import Actions, ToolPath
 
 _DISCOUNT = 0.98
 _POTENTIAL, _REACH, _WIN = 10.0, 3.0, 5.0
+_SCALE, _LEAST = 0.1, 0.01  # of margins that begin satisfied, or nearly so [m]
 _PREPARE_TRIES = 20
 
 
@@ -109,6 +111,7 @@ class SubgoalEnv(gymnasium.Env):
         self.skills = Skills(self.env)
         self.goal = spec.subgoals[index].goal
         self.limb, self.eye = Limb(self.env, self.skills, moves), Eye(self.env)
+        self._parts = self.goal.parts if isinstance(self.goal, And) else (self.goal,)
         self.objective = Objective(self.env, self.goal, window=moves.window)
         self.next_seed = first_seed
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (len(self.limb.active),), np.float32)
@@ -128,6 +131,7 @@ class SubgoalEnv(gymnasium.Env):
             raise SceneError("PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row of '{self.env.task.name}' failed")
         self.skills.reset()
         self._held = 0
+        self._initial = [dense(part, self.env.scene.world) for part in self._parts]
         self._phi = self._potential()
         return self._look(), {}
 
@@ -149,7 +153,17 @@ class SubgoalEnv(gymnasium.Env):
         return self.eye.look(self.limb.where())
 
     def _potential(self) -> float:
-        world = self.env.scene.world
-        tool = self.env.scene.tcp()[0]
-        reach = min(float(np.linalg.norm(p - tool)) for p in anchors(world, self.objective.entities))
-        return _POTENTIAL * min(0.0, dense(self.goal, world)) - _REACH * reach
+        """Share of each part of the goal that is done since reset, less the way to the nearest thing still to do."""
+        world, tool = self.env.scene.world, self.env.scene.tcp()[0]
+        margins = [dense(part, world) for part in self._parts]
+        done = [_share(m, m0) for m, m0 in zip(margins, self._initial, strict=True)]
+        todo = [name for part, m in zip(self._parts, margins, strict=True) if m < 0 for name in movables(part, world)]
+        reach = min((float(np.linalg.norm(p - tool)) for p in anchors(world, todo)), default=0.0)
+        return _POTENTIAL * sum(done) / len(done) - _REACH * reach
+
+
+def _share(now: float, initial: float) -> float:
+    """1 when the margin is not negative, 0 where it began, less where it has got worse."""
+    if now >= 0.0 or initial >= 0.0:
+        return 1.0 if now >= 0.0 else max(-1.0, now / _SCALE)
+    return max(-1.0, 1.0 - now / min(initial, -_LEAST))

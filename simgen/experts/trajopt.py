@@ -23,6 +23,7 @@ from simgen.experts.trajopt_cost import Judgement, Objective
 from simgen.experts.trajopt_moves import Gaussian, Moves, Timing, Update, philox
 from simgen.experts.trajopt_rollout import Actions, Rollouts, ToolPath, fork
 
+_STROKES = 0.8  # share of the proposals; the others move on from where the tool is
 _BATCH = 16  # candidates between two looks at whether one is good enough
 
 
@@ -34,7 +35,7 @@ class Budget:
         population: candidates per iteration; the first iteration of a plan has twice as many.
         elites: candidates that the next iteration is drawn around.
         iterations: of the first plan; later ones, which continue it, take half as many.
-        plans: plans until giving up.
+        plans: plans for one subgoal in one episode, over all attempts at it.
         horizon_s: length of a plan, without the way out [s].
         knots: per plan.
         replan_s: how much of a plan that does not reach the subgoal is executed before the next one [s].
@@ -92,13 +93,22 @@ class TrajOpt:
     def __init__(self, budget: Budget | None = None):
         self.budget = budget or Budget()
         self.solves: list[int] = []
+        self._spent: dict[int, int] = {}  # subgoal -> plans made for it in this episode
+        self._last = (-1, 0.0)
 
     def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
         """Search, verify, execute; raises EpisodeOver when the episode ends meanwhile."""
+        if ctx.scene_seed != self._last[0] or ctx.env.t_s <= self._last[1]:  # another episode
+            self._spent = {}
+        self._last = (ctx.scene_seed, ctx.env.t_s)
+        first = self._spent.get(ctx.index, 0)
+        if first >= self.budget.plans:
+            return Result(Code.TIMEOUT, f"the {self.budget.plans} plans of this episode are spent")
         search = Search(ctx, subgoal, self.budget)
         try:
-            return search.run()
+            return search.run(first)
         finally:
+            self._spent[ctx.index] = search.number + 1
             self.solves.append(search.rollouts.control_steps)
             search.rollouts.close()
 
@@ -119,33 +129,36 @@ class Search:
         self.objective = Objective(env, subgoal.goal, window=window)
         self.back = max(window, round(budget.back_s / env.dt_s))
         self.start = np.array([*ctx.skills.pose.pos, ctx.skills.pose.yaw, ctx.skills.opening])
+        self.number = 0
 
-    def run(self) -> Result:
-        """Plan in a receding horizon until the subgoal holds or the budget is spent."""
+    def run(self, first: int) -> Result:
+        """Plan in a receding horizon, from plan ``first`` on, until the subgoal holds or the budget is spent."""
         if not self.objective.entities:
             return Result(Code.PRECOND_FALSE, "the subgoal names nothing that can move")
         prior: Gaussian | None = None
-        for number in range(self.budget.plans):
-            plan = self.plan(number, prior)
-            if plan.worth.held and self.verified(plan):
-                if self._execute(plan.path, plan.actions):
-                    return Result(Code.OK, f"after {number + 1} plans")
+        best = -np.inf
+        for self.number in range(first, self.budget.plans):
+            plan = self.plan(self.number, prior)
+            best = max(best, plan.worth.margin)
+            if plan.worth.held and self.verified(plan) and self._execute(plan.path, plan.actions):
+                return Result(Code.OK, f"after {self.number + 1} plans")
             steps = self.shift * self.timing.steps
             if plan.worth.violated:  # rather look again than execute it
                 continue
             if self._execute(plan.path[:steps], plan.actions[:steps]):
-                return Result(Code.OK, f"on the way of plan {number + 1}")
+                return Result(Code.OK, f"on the way of plan {self.number + 1}")
             prior = Gaussian(plan.knots, np.broadcast_to(self._sigma, plan.knots.shape)).shifted(
                 self.shift, self._sigma
             )
-        return Result(Code.POST_FALSE, f"no plan in {self.budget.plans} reached it; best margin {plan.worth.margin:.3f}")
+        return Result(Code.POST_FALSE, f"none of {self.budget.plans} plans reached it; best margin {best:.3f}")
 
     def plan(self, number: int, prior: Gaussian | None) -> Plan:
         """The best candidate of the ``number``-th search; ``prior`` is what is left of the one before."""
         moves = Moves(self.env, self.planner, self.subgoal.goal, self.timing)
         key = (self.env.task.id, self.ctx.scene_seed, self.ctx.index, number, self.env.t_s)
         rng, n = philox(*key, 0), self.budget.population
-        knots = [moves.stroke(self.start, rng) if rng.random() < 0.8 else moves.wiggle(self.start, rng) for _ in range(n)]
+        kinds = [moves.stroke if rng.random() < _STROKES else moves.wiggle for _ in range(n)]
+        knots = [propose(self.start, rng) for propose in kinds]
         if prior is None:
             knots += [moves.stroke(self.start, rng) for _ in range(n)]
         else:
@@ -163,12 +176,11 @@ class Search:
         return best
 
     def verified(self, plan: Plan) -> bool:
-        """Whether the plan, applied to a copy of the environment, makes the subgoal hold through the final window."""
-        twin = fork(self.env)
-        held = 0
+        """Whether the plan, applied to a copy of the environment, makes the subgoal hold as long as it has to."""
+        twin, held = fork(self.env), 0
         for action in plan.actions:
-            if twin.over:
-                return False
+            if held >= self.objective.window or twin.over:
+                break
             twin.apply(action)
             held = held + 1 if self.objective.reached(twin) else 0
         return held >= self.objective.window
