@@ -66,7 +66,8 @@ class Actor:
             repeat, window, *step = values["moves"].tolist()
             moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window))
             layers = [(values[f"w{i}"], values[f"b{i}"]) for i in range(depth)]
-            actor = cls(tuple(w for w, _ in layers), tuple(b for _, b in layers), values["mean"], values["scale"], moves)
+            weights, biases = tuple(w for w, _ in layers), tuple(b for _, b in layers)
+            actor = cls(weights, biases, values["mean"], values["scale"], moves)
             actor.check()
         except Exception as error:  # a damaged file fails in numpy, zipfile, zlib or here
             raise CheckpointError(f"{path} holds no learned actor ({error}): train it again with rl_train") from error
@@ -99,10 +100,11 @@ class LearnedMethod:
         actor = Actor.load(path)
         if ctx.env.t_s > 0.0:  # training started every episode from the rest pose
             ctx.skills.home()
-        limb, eye = Limb(ctx.env, ctx.skills, actor.moves), Eye(ctx.env)
+        limb, eye = Limb(ctx.env, ctx.skills, actor.moves), Eye(ctx.env, subgoal.goal)
         if eye.width != len(actor.mean):
             return Result(Code.PRECOND_FALSE, f"{path.name} expects {len(actor.mean)} observations, not {eye.width}")
         objective, held = Objective(ctx.env, subgoal.goal, window=actor.moves.window), 0
+        eye.progress.begin()
         while held < actor.moves.window:
             poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
             for (pose, opening), action in zip(poses.poses(), actions, strict=True):
@@ -117,8 +119,10 @@ def success_rate(env: TaskEnv, actor: Actor, index: int, scene_seeds: list[int])
     solved = 0
     for scene_seed in scene_seeds:
         env.reset_scene(scene_seed)
-        limb, eye = Limb(env, Skills(env), actor.moves), Eye(env)
-        objective, held = Objective(env, env.task.subgoals[index].goal, window=actor.moves.window), 0
+        goal = env.task.subgoals[index].goal
+        limb, eye = Limb(env, Skills(env), actor.moves), Eye(env, goal)
+        objective, held = Objective(env, goal, window=actor.moves.window), 0
+        eye.progress.begin()
         while held < actor.moves.window and not env.over:
             poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
             for (pose, opening), action in zip(poses.poses(), actions, strict=True):

@@ -1,7 +1,7 @@
 """One subgoal of a task as a small learning problem: move the tool a little, many times, and look each time.
 
-The observation is relative to the tool; the reward is potential-based (Ng, Harada and Russell 1999), so that it does not
-change which policy is best, plus 1 when the subgoal holds with the gripper withdrawn.
+The observation is relative to the tool. The reward is potential-based, which does not change what policy is best (Ng,
+Harada and Russell 1999), plus a prize when the subgoal holds with the gripper withdrawn.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from robostack.errors import ConfigError, SceneError
 from robostack.sim.env import TaskEnv
 from robostack.sim.rotation import canonical_rotation, rot6d
 from robostack.sim.scene import train_seed
-from robostack.task.predicate import And
+from robostack.task.evaluate import ground
+from robostack.task.predicate import And, AnyPred
 from robostack.task.spec import TaskSpec
 from simgen.experts.motion import Pose
 from simgen.experts.skills import Skills
-from simgen.experts.trajopt_cost import Objective, anchors, dense, movables
+from simgen.experts.trajopt_cost import Objective, anchors, dense, destination, movables
 from simgen.experts.trajopt_rollout import Actions, ToolPath
 
 _DISCOUNT = 0.98
@@ -47,7 +48,7 @@ class Moves:
     def __post_init__(self):
         if self.repeat < 1 or self.window < 1 or min(self.step) < 0 or not any(self.step):
             raise ConfigError(
-                f"rl: repeat={self.repeat} and window={self.window} must be at least 1, and some step of {self.step} > 0"
+                f"rl: repeat={self.repeat} and window={self.window} must be at least 1, some step of {self.step} > 0"
             )
 
 
@@ -82,18 +83,62 @@ class Limb:
         self.skills.pose, self.skills.opening = Pose(pose.pos.copy(), pose.yaw), opening
 
 
-class Eye:
-    """The observation: tool, then per entity its position relative to the tool, orientation, velocity, joints."""
+class Progress:
+    """How far each part of a goal has come since ``begin``, and what to see to next."""
 
-    def __init__(self, env: TaskEnv):
-        self.env = env
+    def __init__(self, env: TaskEnv, goal: AnyPred):
+        world = env.scene.world
+        goal = ground(goal, env.task)
+        self.env, self.parts = env, goal.parts if isinstance(goal, And) else (goal,)
+        self._things = [movables(part, world) for part in self.parts]
+        self._initial = [0.0] * len(self.parts)
+
+    def begin(self) -> None:
+        """Take the present state as the start."""
+        self._initial = self._margins()
+
+    def shares(self) -> list[float]:
+        """Per part: 1 when it holds, 0 where it began, less where it has got worse."""
+        return [_share(m, m0) for m, m0 in zip(self._margins(), self._initial, strict=True)]
+
+    def focus(self, shares: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        """From the tool to the nearest thing of a part that is not done, and from there to where it shall be [m]."""
+        world, tool, best = self.env.scene.world, self.env.scene.tcp()[0], None
+        for part, things, share in zip(self.parts, self._things, shares, strict=True):
+            for name in things if share < 1.0 else ():
+                for anchor in anchors(world, (name,)):
+                    if best is None or np.linalg.norm(anchor - tool) < np.linalg.norm(best[0]):
+                        aim = destination(part, name, world)
+                        best = anchor - tool, np.zeros(3) if aim is None else aim - anchor
+        return best or (np.zeros(3), np.zeros(3))
+
+    def potential(self) -> float:
+        """Share of the goal that is done, less the way to the nearest thing still to do."""
+        shares = self.shares()
+        return _POTENTIAL * sum(shares) / len(shares) - _REACH * float(np.linalg.norm(self.focus(shares)[0]))
+
+    def _margins(self) -> list[float]:
+        return [dense(part, self.env.scene.world) for part in self.parts]
+
+
+def _share(now: float, initial: float) -> float:
+    if now >= 0.0:
+        return 1.0
+    return max(-1.0, now / _SCALE if initial >= 0.0 else 1.0 - now / min(initial, -_LEAST))
+
+
+class Eye:
+    """The observation: the tool, what to see to next, the goal's parts, then every entity relative to the tool."""
+
+    def __init__(self, env: TaskEnv, goal: AnyPred):
+        self.env, self.progress = env, Progress(env, goal)
         self.width = len(self.look(np.zeros(5)))
 
     def look(self, commanded: Float[np.ndarray, "5"]) -> Float[np.ndarray, " Do"]:
-        """Everything in metres, metres per second, fractions; float32."""
+        """Metres, metres per second, fractions; float32."""
         scene, world = self.env.scene, self.env.scene.world
-        tool = scene.tcp()[0]
-        parts = [commanded[:3], tool - commanded[:3], commanded[3:]]
+        tool, shares = scene.tcp()[0], self.progress.shares()
+        parts = [commanded[:3], tool - commanded[:3], commanded[3:], *self.progress.focus(shares), np.asarray(shares)]
         for name, binding in world.entities.items():
             parts.append(world.pos(name) - tool)
             if binding.dof >= 0:
@@ -110,8 +155,7 @@ class SubgoalEnv(gymnasium.Env):
         self.env = TaskEnv(spec)
         self.skills = Skills(self.env)
         self.goal = spec.subgoals[index].goal
-        self.limb, self.eye = Limb(self.env, self.skills, moves), Eye(self.env)
-        self._parts = self.goal.parts if isinstance(self.goal, And) else (self.goal,)
+        self.limb, self.eye = Limb(self.env, self.skills, moves), Eye(self.env, self.goal)
         self.objective = Objective(self.env, self.goal, window=moves.window)
         self.next_seed = first_seed
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (len(self.limb.active),), np.float32)
@@ -128,11 +172,11 @@ class SubgoalEnv(gymnasium.Env):
             except SceneError:
                 continue
         else:
-            raise SceneError("PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row of '{self.env.task.name}' failed")
+            raise SceneError("PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row failed: see  robostack gen verify")
         self.skills.reset()
         self._held = 0
-        self._initial = [dense(part, self.env.scene.world) for part in self._parts]
-        self._phi = self._potential()
+        self.eye.progress.begin()
+        self._phi = self.eye.progress.potential()
         return self._look(), {}
 
     def step(self, action: np.ndarray):
@@ -143,7 +187,7 @@ class SubgoalEnv(gymnasium.Env):
             self.limb.moved(pose, opening)
         self._held = self._held + 1 if self.objective.reached(self.env) else 0
         won, lost = self._held >= self.objective.window, self.env.monitor.violated
-        phi = 0.0 if lost else self._potential()
+        phi = 0.0 if lost else self.eye.progress.potential()
         reward = _DISCOUNT * phi - self._phi + _WIN * won - _WIN * lost
         self._phi = phi
         late = self.env.t_s >= self.env.task.horizon_s - 1.0
@@ -151,19 +195,3 @@ class SubgoalEnv(gymnasium.Env):
 
     def _look(self) -> np.ndarray:
         return self.eye.look(self.limb.where())
-
-    def _potential(self) -> float:
-        """Share of each part of the goal that is done since reset, less the way to the nearest thing still to do."""
-        world, tool = self.env.scene.world, self.env.scene.tcp()[0]
-        margins = [dense(part, world) for part in self._parts]
-        done = [_share(m, m0) for m, m0 in zip(margins, self._initial, strict=True)]
-        todo = [name for part, m in zip(self._parts, margins, strict=True) if m < 0 for name in movables(part, world)]
-        reach = min((float(np.linalg.norm(p - tool)) for p in anchors(world, todo)), default=0.0)
-        return _POTENTIAL * sum(done) / len(done) - _REACH * reach
-
-
-def _share(now: float, initial: float) -> float:
-    """1 when the margin is not negative, 0 where it began, less where it has got worse."""
-    if now >= 0.0 or initial >= 0.0:
-        return 1.0 if now >= 0.0 else max(-1.0, now / _SCALE)
-    return max(-1.0, 1.0 - now / min(initial, -_LEAST))

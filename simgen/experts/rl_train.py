@@ -1,7 +1,7 @@
 """Learns one subgoal with soft actor-critic (Haarnoja et al. 2018): ``python -m simgen.experts.rl_train --help``.
 
-Training goes in rounds. A round is a pure function of the checkpoint before it and of (task, subgoal, seed): an interrupted
-training that is started again ends with the same bits as one that was not, on one machine and one thread.
+Training goes in rounds. A round is a pure function of the checkpoint before it and of (task, subgoal, seed): a training
+that was interrupted and started again ends with the same bits as one that was not, on one machine and one thread.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Run:
             learning_starts=budget.explore,
             gamma=0.98,
             tau=0.01,
-            train_freq=1,
+            train_freq=2,
             gradient_steps=1,
             policy_kwargs={"net_arch": [budget.hidden, budget.hidden]},
             seed=seed,

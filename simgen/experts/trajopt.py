@@ -46,10 +46,10 @@ class Budget:
         threads: of the simulator; None takes all cores. The result does not depend on it.
     """
 
-    population: int = 64
-    elites: int = 8
-    iterations: int = 5
-    plans: int = 10
+    population: int = 48
+    elites: int = 6
+    iterations: int = 4
+    plans: int = 8
     horizon_s: float = 2.4
     knots: int = 12
     replan_s: float = 0.6

@@ -9,7 +9,7 @@ import numpy as np
 
 from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
-from robostack.task.evaluate import GoalMonitor, compile_pred, margin
+from robostack.task.evaluate import GoalMonitor, compile_pred, ground, margin
 from robostack.task.predicate import And, AnyPred, Atom, Or, atoms_of
 from robostack.task.world import World
 from simgen.experts.trajopt_rollout import Rollouts, ToolPath
@@ -90,7 +90,7 @@ class Objective:
     """
 
     def __init__(self, env: TaskEnv, goal: AnyPred, *, window: int):
-        self.env, self.goal, self.window = env, goal, window
+        self.env, self.goal, self.window = env, ground(goal, env.task), window
         self._released = not any(a.name in ("grasped", "lifted") for a in atoms_of(goal))
         self.entities = movables(goal, env.scene.world)
         dofs = [env.scene.world.entities[e].dof for e in self.entities]

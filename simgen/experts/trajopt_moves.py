@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from robostack.sim.env import TaskEnv
+from robostack.task.evaluate import ground
 from robostack.task.geometry import extent_z
 from robostack.task.predicate import AnyPred
 from simgen.experts.motion import Planner
@@ -53,7 +54,7 @@ class Moves:
 
     def __init__(self, env: TaskEnv, planner: Planner, goal: AnyPred, timing: Timing):
         self.env, self.planner, self.timing = env, planner, timing
-        world = env.scene.world
+        world, goal = env.scene.world, ground(goal, env.task)
         self.entities = movables(goal, world)
         self._aims = {e: destination(goal, e, world) for e in self.entities}
         x0, y0, x1, y1 = env.scene.card.workspace
