@@ -14,6 +14,7 @@ AUTO = "auto"
 CHOICES: dict[str, tuple[object, ...]] = {
     "control_mode": ("ee_pose", "joint_pos"),
     "progress": (AUTO, True, False),
+    "depth": ("full", "replay"),
 }
 """Settings with fixed choices."""
 

@@ -1,12 +1,33 @@
-"""Goals in words: the predicate language as nested lists of short sentences."""
+"""Goals in words: the predicate language as nested lists of short sentences, for pages and for terminals."""
 
 from __future__ import annotations
 
+import html
+import re
+
 from robostack.evaluation.html import Html, join, tag, text
-from robostack.task.predicate import And, AnyPred, Atom, Not
+from robostack.task.predicate import (
+    Among,
+    And,
+    AnyPred,
+    Atom,
+    Bound,
+    Choice,
+    Count,
+    Exists,
+    ForAll,
+    Implies,
+    Initially,
+    Not,
+    Once,
+    Select,
+    Seq,
+    children,
+)
 from robostack.task.spec import Hold
 
 _PHRASES = {
+    "joint": "{1} of {0} is {2} {3} open",
     "on": "{0} rests on {1}",
     "in": "{0} is inside {1}",
     "inside": "{0} is inside {1}",
@@ -36,13 +57,56 @@ def goal_list(pred: AnyPred) -> Html:
     return tag("ul", _item(pred), class_="goal")
 
 
+def goal_lines(pred: AnyPred, indent: int = 0) -> list[str]:
+    """A predicate as indented lines of plain text."""
+    label = atom_phrase(pred) if isinstance(pred, Atom) else text(_operator(pred))
+    plain = html.unescape(re.sub(r"<[^>]+>", "", label))
+    lines = [f"{'  ' * indent}{plain}"]
+    for part in children(pred):
+        lines.extend(goal_lines(part, indent + 1))
+    return lines
+
+
 def _item(pred: AnyPred) -> Html:
     if isinstance(pred, Atom):
         return tag("li", atom_phrase(pred))
-    if isinstance(pred, Not):
-        return tag("li", tag("span", "it is not so that", class_="op"), goal_list(pred.part))
-    word = "all of" if isinstance(pred, And) else "at least one of"
-    return tag("li", tag("span", word, class_="op"), tag("ul", *map(_item, pred.parts), class_="goal"))
+    parts = tag("ul", *map(_item, children(pred)), class_="goal")
+    return tag("li", tag("span", _operator(pred), class_="op"), parts)
+
+
+_OPERATORS: dict[type, str] = {
+    And: "all of",
+    Not: "it is not so that",
+    Implies: "if the first, then the second",
+    Initially: "at the start",
+    Once: "at some time",
+    Seq: "one after another",
+}
+
+
+def _operator(pred: AnyPred) -> str:
+    if isinstance(pred, (ForAll, Exists, Count)):
+        return _quantifier(pred)
+    return _OPERATORS.get(type(pred), "at least one of")
+
+
+def _quantifier(pred: ForAll | Exists | Count) -> str:
+    body: Bound = pred.body
+    who = f"${body.var} among {_set(body.among)}"
+    if isinstance(pred, ForAll):
+        return f"for every {who}"
+    if isinstance(pred, Count):
+        words = {">=": "at least", "<=": "at most", "==": "exactly"}
+        return f"for {words[pred.body.cmp]} {pred.body.n} {who}"
+    other = ", a different one each time" if isinstance(body, Choice) and body.distinct else ""
+    return f"for some {who}{other}"
+
+
+def _set(among: Among) -> str:
+    if isinstance(among, Select):
+        chosen = (among.color, among.card, among.role and f"with the role {among.role}")
+        return f"all {' '.join(part for part in chosen if part)}"
+    return ", ".join(among)
 
 
 def atom_phrase(atom: Atom) -> Html:
