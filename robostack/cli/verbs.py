@@ -142,7 +142,7 @@ SUB_VERBS: dict[str, Verb] = {
             "gen feedback report=<metrics.json, report or folder> budget=<demonstrations> [key=value ...]",
             (
                 "robostack gen feedback report=outputs/eval budget=500",
-                "robostack gen feedback report=outputs/eval/2026-11-21_05-43-10/metrics.json budget=100 policy=uniform",
+                "robostack gen feedback report=outputs/eval/2026-11-21_05-43-10/metrics.json budget=100 rule=uniform",
             ),
         ),
     )

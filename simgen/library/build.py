@@ -133,6 +133,7 @@ class _Novelty:
             if library.status(task_id) == "library":
                 self._known.append(self._facts(library.load(task_id)))
             self._next += 1
+        library.tidy()
 
     def _facts(self, entry: Entry) -> Known:
         return known_entries([entry], signer=self._signer)[0]

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from robostack.task.spec import TaskSpec
-from simgen.gates.record import GateRecord
+from simgen.gates.record import GateRecord, Metric
 from simgen.library.behaviour import Behaviour, similarity
 from simgen.library.store import Entry
 from simgen.library.text import cosine
@@ -98,7 +98,7 @@ def novelty_record(task: Known, others: Sequence[Known]) -> GateRecord:
     """Gate G10: refused as DUPLICATE, or let in, as a variant where ``metrics["parent"]`` names another task."""
     start = time.process_time()
     decision = decide(task, others)
-    metrics: dict[str, float | str] = {"text_cosine": round(decision.text_cosine, 4)}
+    metrics: dict[str, Metric] = {"text_cosine": round(decision.text_cosine, 4)}
     if decision.behaviour is not None:
         metrics["behaviour"] = round(decision.behaviour, 4)
     if decision.merged is not None:

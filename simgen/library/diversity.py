@@ -2,8 +2,8 @@
 
 GenSim (Wang et al. 2024) measures the mean of 1 - IoU over pairs of asset sets. A library may score .87 on it with one
 primitive and one metric, so it is shown next to measures of meaning (coverage), of words (Vendi score, self-BLEU, mean
-cosine) and of motion. Variants of a task count once. Intervals are basic bootstrap intervals, 2 t - q: plain
-percentiles would be biased, since a resample holds every drawn task several times.
+cosine) and of motion. Variants of a task count once. Intervals have the spread of a bootstrap, centred on the value:
+a resample repeats tasks and so holds fewer different ones, which moves its own centre, not its spread.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def _figure(measure: Callable[[np.ndarray], float], n: int, draws: Sequence[np.n
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn) or not math.isfinite(value):
         return Figure(value, math.nan, math.nan)
-    low, high = np.quantile(drawn, _SIDES)
-    return Figure(value, float(2 * value - high), float(2 * value - low))
+    low, high = np.quantile(drawn - drawn.mean(), _SIDES)
+    return Figure(value, float(value + low), float(value + high))
 
 
 # Coverage.

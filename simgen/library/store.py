@@ -18,6 +18,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -200,6 +201,14 @@ class Library:
         shutil.rmtree(entry.folder, ignore_errors=True)  # a kill before this leaves a copy; the settled one counts
         return path
 
+    def tidy(self) -> None:
+        """Drop pending copies of settled tasks, as a kill may leave them, and the folder when it is empty."""
+        for task_id in self.ids("pending"):
+            if self.status(task_id) != "pending":
+                shutil.rmtree(self._parent("pending") / task_id, ignore_errors=True)
+        with suppress(OSError):
+            self._parent("pending").rmdir()
+
     def _parent(self, status: Status) -> Path:
         return self.root if status == "library" else self.root / status
 
@@ -248,7 +257,8 @@ def certified_files(
         notes: name -> further JSON objects, each in a file of its own.
     """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{f"action_{seed}": np.asarray(a, np.float32) for seed, a in sorted(demos.items())})
+    arrays: dict[str, Any] = {f"action_{seed}": np.asarray(a, np.float32) for seed, a in sorted(demos.items())}
+    np.savez_compressed(buffer, **arrays)
     files = task_files(spec, records)
     files["certificate.json"] = f"{certificate.model_dump_json(indent=1)}\n".encode()
     files["demos.npz"] = _timeless(buffer.getvalue())
