@@ -16,7 +16,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from robostack.errors import ConfigError
-from robostack.runtime.pool import worker_pool
 from robostack.task.spec import TaskSpec
 from simgen.gates.record import GateRecord
 from simgen.library.behaviour import observe_behaviour
@@ -101,12 +100,11 @@ def build_library(
     signer = locate(names.signer)
     others = known_entries(Library(against), signer=signer) if against is not None else []
     todo = [spec for spec in specs if library.status(spec.id) is None]
-    bar = tqdm(total=len(specs), initial=len(specs) - len(todo), desc="tasks", unit="task", disable=not progress)
-    start_args = (library.root, names.certifier, seeds, demos)
-    with bar, worker_pool(min(workers, max(1, len(todo))), _start, start_args) as pool:
-        queue = _Novelty(library, specs, others, signer)
-        queue.advance()
-        for _ in completed(pool, _prove, (spec.to_json() for spec in todo), 2 * workers):
+    queue = _Novelty(library, specs, others, signer)
+    queue.advance()
+    jobs, start_args = [spec.to_json() for spec in todo], (library.root, names.certifier, seeds, demos)
+    with tqdm(total=n, initial=n - len(todo), desc="tasks", unit="task", disable=not progress) as bar:
+        for _ in completed(_prove, jobs, workers, _start, start_args):
             bar.update(1)
             queue.advance()
     return _report(library, specs, time.monotonic() - start)

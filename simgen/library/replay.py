@@ -7,6 +7,7 @@ recorded a demonstration can help the replay.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -41,9 +42,13 @@ def replay_in_fresh_process(folder: Path) -> dict[int, str]:
     Raises:
         DataError: the new process could not replay them; the message is its own last line.
     """
+    here = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }  # the same packages, wherever it starts
     command = [sys.executable, "-m", "simgen.library.replay", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=here)
     except subprocess.TimeoutExpired as error:
         raise DataError(f"replaying {folder} took longer than {_TIMEOUT_S:g} s: is the machine overloaded?") from error
     if done.returncode != 0:

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 from tqdm import tqdm
 
 from robostack.data.atomic import one_line, read_json, remove_leftovers, storage_errors, write_json
 from robostack.errors import ConfigError, DataError, RobostackError, SpecError
-from robostack.runtime.pool import worker_pool
 from robostack.sim.scene import versions
 from robostack.task.spec import Frozen, TaskSpec
 from simgen.gates.record import Certificate, GateRecord
@@ -104,9 +103,9 @@ def verify(
         out_dir.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out_dir)
     todo = [path for path in tasks if not _proof_path(out_dir, path).is_file()]
-    bar = tqdm(total=len(tasks), initial=len(tasks) - len(todo), desc="verify", unit="task", disable=not progress)
-    with bar, worker_pool(min(workers, max(1, len(todo))), _start, (out_dir, certifier, seeds, depth)) as pool:
-        for _ in completed(pool, _verify, todo, 2 * workers):
+    start_args = (out_dir, certifier, seeds, depth)
+    with tqdm(total=len(tasks), initial=len(tasks) - len(todo), desc="verify", disable=not progress) as bar:
+        for _ in completed(_verify, todo, workers, _start, start_args):
             bar.update(1)
     proofs = tuple(_load_proof(_proof_path(out_dir, path)) for path in tasks)
     return VerifyReport(
@@ -167,22 +166,18 @@ def _load_proof(path: Path) -> Proof:
 
 # Worker.
 
-_worker: tuple[Path, Callable, int, Depth] | None = None
+_worker: tuple[Path, Callable | None, int] | None = None
 
 
 def _start(out_dir: Path, certifier: str, seeds: int, depth: Depth) -> None:
     global _worker
-    _worker = out_dir, locate(certifier) if depth == "full" else _no_gates, seeds, depth
-
-
-def _no_gates(*_: Any, **__: Any) -> None:
-    raise AssertionError("depth=replay passes no gates")
+    _worker = out_dir, locate(certifier) if depth == "full" else None, seeds
 
 
 def _verify(path: Path) -> None:
     assert _worker is not None
-    out_dir, certify, seeds, depth = _worker
-    proof = prove_again(path, certify=certify if depth == "full" else None, seeds=seeds)
+    out_dir, certify, seeds = _worker
+    proof = prove_again(path, certify=certify, seeds=seeds)
     write_json(_proof_path(out_dir, path), proof.model_dump(mode="json"))
 
 

@@ -12,8 +12,6 @@ from simgen.library.diversity import Sample, asset_distance, diversity, entropy,
 from simgen.library.text import cosine
 
 WORDS = st.sampled_from(["put", "stack", "open", "red", "blue", "cube", "bowl", "drawer", "on", "in", "the", "a"])
-    ["put", "stack", "open", "red", "blue", "cube", "bowl", "drawer", "on", "in", "the", "a", "of", "left"]
-)
 SENTENCES = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)
 LIBRARIES = st.lists(SENTENCES, min_size=1, max_size=7)
 
