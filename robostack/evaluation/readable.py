@@ -7,27 +7,26 @@ import re
 
 from robostack.evaluation.html import Html, join, tag, text
 from robostack.task.predicate import (
-    Among,
+    COMPARISONS,
     And,
     AnyPred,
     Atom,
-    Bound,
-    Choice,
     Count,
     Exists,
     ForAll,
     Implies,
     Initially,
+    Node,
     Not,
     Once,
-    Select,
+    Or,
     Seq,
     children,
 )
 from robostack.task.spec import Hold
+from robostack.task.wording import AT, among_text
 
 _PHRASES = {
-    "joint": "{1} of {0} is {2} {3} open",
     "on": "{0} rests on {1}",
     "in": "{0} is inside {1}",
     "inside": "{0} is inside {1}",
@@ -49,6 +48,19 @@ _PHRASES = {
     "still": "{0} is at rest",
     "toppled": "{0} has fallen over",
     "in_zone": "{0} lies in {1}",
+    "spread": "{0} are within {1} m of each other",
+    "joint": "joint {1} of {0} is {2} {3} open",
+    "contains_count": "the number of {1} inside {0} is {2} {3}",
+}
+
+_WORDS: dict[type[Node], str] = {
+    And: "all of",
+    Or: "at least one of",
+    Not: "it is not so that",
+    Implies: "the first of these holds only together with the second",
+    Initially: "at the start of the episode",
+    Once: "at some time in the episode",
+    Seq: "one after another",
 }
 
 
@@ -59,54 +71,36 @@ def goal_list(pred: AnyPred) -> Html:
 
 def goal_lines(pred: AnyPred, indent: int = 0) -> list[str]:
     """A predicate as indented lines of plain text."""
-    label = atom_phrase(pred) if isinstance(pred, Atom) else text(_operator(pred))
-    plain = html.unescape(re.sub(r"<[^>]+>", "", label))
-    lines = [f"{'  ' * indent}{plain}"]
-    for part in children(pred):
-        lines.extend(goal_lines(part, indent + 1))
-    return lines
+    words, parts = _read(pred)
+    plain = html.unescape(re.sub(r"<[^>]+>", "", words))
+    return [f"{'  ' * indent}{plain}", *(line for part in parts for line in goal_lines(part, indent + 1))]
 
 
 def _item(pred: AnyPred) -> Html:
+    words, parts = _read(pred)
+    if not parts:
+        return tag("li", words)
+    return tag("li", tag("span", words, class_="op"), tag("ul", *map(_item, parts), class_="goal"))
+
+
+def _read(pred: AnyPred) -> tuple[Html, tuple[AnyPred, ...]]:
+    """The words of a predicate, and the parts that they speak of."""
     if isinstance(pred, Atom):
-        return tag("li", atom_phrase(pred))
-    parts = tag("ul", *map(_item, children(pred)), class_="goal")
-    return tag("li", tag("span", _operator(pred), class_="op"), parts)
-
-
-_OPERATORS: dict[type, str] = {
-    And: "all of",
-    Not: "it is not so that",
-    Implies: "if the first, then the second",
-    Initially: "at the start",
-    Once: "at some time",
-    Seq: "one after another",
-}
-
-
-def _operator(pred: AnyPred) -> str:
+        return atom_phrase(pred), ()
     if isinstance(pred, (ForAll, Exists, Count)):
-        return _quantifier(pred)
-    return _OPERATORS.get(type(pred), "at least one of")
+        return _set_phrase(pred), (pred.body.pred,)
+    return text(_WORDS[type(pred)]), children(pred)
 
 
-def _quantifier(pred: ForAll | Exists | Count) -> str:
-    body: Bound = pred.body
-    who = f"${body.var} among {_set(body.among)}"
-    if isinstance(pred, ForAll):
-        return f"for every {who}"
+def _set_phrase(pred: ForAll | Exists | Count) -> Html:
     if isinstance(pred, Count):
-        words = {">=": "at least", "<=": "at most", "==": "exactly"}
-        return f"for {words[pred.body.cmp]} {pred.body.n} {who}"
-    other = ", a different one each time" if isinstance(body, Choice) and body.distinct else ""
-    return f"for some {who}{other}"
-
-
-def _set(among: Among) -> str:
-    if isinstance(among, Select):
-        chosen = (among.color, among.card, among.role and f"with the role {among.role}")
-        return f"all {' '.join(part for part in chosen if part)}"
-    return ", ".join(among)
+        start = f"for {AT[pred.body.cmp]} {pred.body.n}"
+    elif isinstance(pred, ForAll):
+        start = "for every"
+    else:
+        start = "for one, a different one each time," if pred.body.distinct else "for at least one"
+    variable, among = tag("code", f"${pred.body.var}"), tag("code", among_text(pred.body.among))
+    return join([text(f"{start} "), variable, text(" of "), among])
 
 
 def atom_phrase(atom: Atom) -> Html:
@@ -127,6 +121,8 @@ def atom_phrase(atom: Atom) -> Html:
 def _argument(arg: str | float | tuple) -> Html:
     if isinstance(arg, tuple):
         return join([_argument(part) for part in arg], ", ")
+    if arg in COMPARISONS:
+        return text(AT[arg])
     return tag("code", arg) if isinstance(arg, str) else text(f"{arg:g}")
 
 

@@ -11,9 +11,10 @@ import gymnasium
 import numpy as np
 
 from robostack.sim.control import Controller
+from robostack.sim.engines import ENGINES
 from robostack.sim.observe import features, observe
 from robostack.sim.render import SceneRenderer
-from robostack.sim.scene import Scene, eval_seed, train_seed
+from robostack.sim.scene import eval_seed, train_seed
 from robostack.task.evaluate import GoalMonitor, failure_code
 from robostack.task.spec import TaskSpec
 from robostack.types import Observation
@@ -29,6 +30,7 @@ class TaskEnv(gymnasium.Env):
     was first held or when a ``never`` predicate fires, and is truncated at the task's horizon. ``info`` carries
     ``success`` (held now, nothing violated), ``first_success_s`` once there is one, and ``failure`` at a failed end.
 
+    ``engine`` computes the physics: ``mujoco``, or ``pybullet`` as a second opinion.
     ``task`` is the TaskSpec (Gymnasium keeps ``spec`` for its own EnvSpec).
     ``reset(seed)`` uses the training namespace of seeds, ``reset(seed, options={"split": "eval"})`` the other one.
     """
@@ -40,12 +42,13 @@ class TaskEnv(gymnasium.Env):
         spec: TaskSpec | str | Path,
         *,
         cameras: Sequence[tuple[str, int, int]] = (),
+        engine: str = "mujoco",
         render_mode: str | None = None,
         width: int = 640,
         height: int = 480,
     ):
         self.task = spec if isinstance(spec, TaskSpec) else TaskSpec.load(spec)
-        self.scene = Scene(self.task)
+        self.scene = ENGINES[engine](self.task)
         self.features = features(self.scene, cameras)
         self.render_mode, self._size = render_mode, (height, width)
         self.metadata = {**self.metadata, "render_fps": round(self.task.robot.control_hz)}

@@ -74,10 +74,15 @@ def _add_cameras(world, card: RobotCard) -> None:
     x0, y0, x1, y1 = card.workspace
     target = np.array([0.55 * x1, 0.0, 0.24 * x1 / 0.65])
     scale = x1 / 0.65
-    for name, offset, fovy in (("front", (1.08, 0.78, 0.62), 42.0), ("overhead", (0.02, 0.0, 1.15), 42.0)):
+    views = {  # "side" sees the fronts of furniture, which face the robot
+        "front": (1.08, 0.78, 0.62),
+        "overhead": (0.02, 0.0, 1.15),
+        "side": (-0.62, 0.98, 0.78),
+    }
+    for name, offset in views.items():
         z_axis = np.array(offset) / np.linalg.norm(offset)
         x_axis = np.cross([0, 0, 1.0], z_axis)
         x_axis = x_axis / np.linalg.norm(x_axis) if name != "overhead" else np.array([0.0, -1.0, 0.0])
         y_axis = np.cross(z_axis, x_axis)
         pos = target + scale * np.array(offset)
-        world.add_camera(name=name, pos=pos, xyaxes=[*x_axis, *y_axis], fovy=fovy)
+        world.add_camera(name=name, pos=pos, xyaxes=[*x_axis, *y_axis], fovy=42.0)

@@ -21,7 +21,9 @@ def features(scene: Scene, cameras: Sequence[tuple[str, int, int]] = ()) -> Feat
     body = ee if spec.robot.control_mode == "ee_pose" else joints
     return Features(
         state=body,
-        environment_state=tuple(f"{entity.id}.{part}" for entity in spec.entities for part in _POSE),
+        environment_state=tuple(
+            f"{name}.{part}" for name, binding in scene.world.entities.items() for part in (*_POSE, *binding.joints)
+        ),
         action=body,
         cameras=tuple(cameras),
         control_mode=spec.robot.control_mode,
@@ -51,10 +53,15 @@ def proprioception(scene: Scene) -> np.ndarray:
 
 
 def environment_state(scene: Scene) -> np.ndarray:
-    """Per entity: position [m, world] and rot6d of its orientation modulo symmetry."""
+    """Per entity: position [m, world], rot6d of its orientation modulo symmetry, the fraction of each joint."""
     world = scene.world
-    out = np.empty(9 * len(world.entities), dtype=np.float32)
-    for i, (name, binding) in enumerate(world.entities.items()):
-        out[9 * i : 9 * i + 3] = world.pos(name)
-        out[9 * i + 3 : 9 * i + 9] = rot6d(canonical_rotation(world.rot(name), binding.symmetry))
+    out = np.empty(sum(9 + len(b.joints) for b in world.entities.values()), dtype=np.float32)
+    at = 0
+    for name, binding in world.entities.items():
+        out[at : at + 3] = world.pos(name)
+        out[at + 3 : at + 9] = rot6d(canonical_rotation(world.rot(name), binding.symmetry))
+        at += 9
+        for joint in binding.joints:
+            out[at] = world.fraction(name, joint)
+            at += 1
     return out

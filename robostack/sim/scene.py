@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
 
 from robostack.errors import SceneError, SpecError
-from robostack.sim.cards import RobotCard, load_asset, load_robot
-from robostack.sim.furniture import furnish
+from robostack.sim.binding import ROBOT_PREFIX, arm_index, assemble, bind
+from robostack.sim.cards import RobotCard, load_robot
 from robostack.sim.ik import IKSolver
-from robostack.sim.objects import Shape, build_object
-from robostack.sim.placement import PlanarPose, sample_placements
-from robostack.sim.robot import TCP_SITE, build_robot
-from robostack.task.evaluate import check_bindings, margin
+from robostack.sim.objects import Shape
+from robostack.sim.placement import PlanarPose, Stand, sample_placements
+from robostack.task.evaluate import check_bindings, init_violation, margin, text
 from robostack.task.geometry import bottom
-from robostack.task.spec import TaskSpec
-from robostack.task.world import EntityBinding, RobotBinding, Snapshot, World
+from robostack.task.spec import Entity, TaskSpec
+from robostack.task.world import EntityBinding, JointBinding, Snapshot
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _ATTEMPTS = 20
 _SETTLE_MAX_S, _SETTLE_WINDOW_S = 1.5, 0.1
 _MAX_SHIFT, _MAX_TILT = 0.015, np.deg2rad(10)
+_MAX_TURN = 0.05  # of a joint's range
+_CALM = 5e-3  # greatest component of a velocity that counts as rest [m/s, rad/s]
 _MAX_PENETRATION = 1e-3
-_PREFIX = "robot/"
-
-
-@dataclass(frozen=True)
-class ArmIndex:
-    """Addresses of the robot in the scene's model."""
-
-    qpos: np.ndarray
-    actuators: np.ndarray
-    gripper_qpos: int
-    gripper_actuator: int
+_JITTERED = ("body_mass", "body_inertia", "geom_friction", "dof_frictionloss")
 
 
 class Scene:
@@ -47,7 +37,7 @@ class Scene:
         self.spec = spec
         self.card: RobotCard = load_robot(spec.robot.name)
         self.substeps = _substeps(spec)
-        mj_spec, shapes = _assemble(spec, self.card)
+        mj_spec, shapes = assemble(spec, self.card)
         try:
             self.model = mj_spec.compile()
         except ValueError as error:
@@ -56,10 +46,11 @@ class Scene:
             ) from error
         self.shapes: dict[str, Shape] = shapes
         self.data = mujoco.MjData(self.model)
-        self.world = _bind(spec, self.model, self.data, shapes)
-        self.arm = _arm_index(self.model, self.card)
+        self.world = bind(spec, self.model, self.data, shapes)
+        self.arm = arm_index(self.model, self.card)
         self.ik = IKSolver(self.card)
-        self._nominal = (self.model.body_mass.copy(), self.model.body_inertia.copy(), self.model.geom_friction.copy())
+        self._nominal = {name: getattr(self.model, name).copy() for name in _JITTERED}
+        self._scratch = mujoco.MjData(self.model)
         mujoco.mj_forward(self.model, self.data)
         self.world.initial = self.snapshot()
         check_bindings(spec, self.world)
@@ -83,9 +74,10 @@ class Scene:
         raise failure
 
     def _try_reset(self, rng: np.random.Generator) -> None:
-        poses = sample_placements(self.spec, self.shapes, rng)
-        self._randomise_physics(rng)
         mujoco.mj_resetData(self.model, self.data)
+        self._set_joints(rng)
+        poses = sample_placements(self.spec, self.shapes, rng, self._stands())
+        self._randomise_physics(rng)
         self._home()
         for entity_id, pose in poses.items():
             self._place(entity_id, pose)
@@ -96,8 +88,7 @@ class Scene:
         self.world.initial = self.snapshot()
         self._check_drift(before, self.world.initial)
         self._check_reach()
-        if margin(self.spec.goal, self.world) >= 0:
-            raise SceneError("TRIVIAL", f"the goal of '{self.spec.name}' already holds at reset")
+        self._check_predicates()
         self.data.time = 0.0
 
     def step(self, ctrl: Float[np.ndarray, " Nu"]) -> None:
@@ -131,6 +122,8 @@ class Scene:
             pos={n: self.world.pos(n).copy() for n in names},
             rot={n: self.world.rot(n).copy() for n in names},
             bottom={n: bottom(self.world, n) for n in names},
+            joints={(n, j): self.world.fraction(n, j) for n in names for j in self.world.entities[n].joints},
+            qpos=self.data.qpos.copy(),
         )
 
     def tcp(self) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
@@ -152,12 +145,37 @@ class Scene:
         self.data.qpos[self.arm.qpos] = home
         self.data.ctrl[self.arm.actuators] = home
         for name in gripper.joints:
-            self.data.joint(_PREFIX + name).qpos[0] = gripper.open
+            self.data.joint(ROBOT_PREFIX + name).qpos[0] = gripper.open
         self.data.ctrl[self.arm.gripper_actuator] = gripper.open
+
+    def _set_joints(self, rng: np.random.Generator) -> None:
+        """Draw the fractions at which articulated entities start; what starts inside them moves along."""
+        for entity in self.spec.entities:
+            for name, joint in self.world.entities[entity.id].joints.items():
+                low, high = entity.joints.get(name, (0.0, 0.0))
+                fraction = rng.uniform(low, high) if high > low else low
+                self.data.qpos[joint.qpos] = joint.closed + fraction * (joint.open - joint.closed)
+
+    def _stands(self) -> dict[tuple[str, bool], Stand]:
+        """The places that entities offer to others, while all bodies lie at the origin with their joints set."""
+        wanted = {(e.placement.on, e.placement.inside) for e in self.spec.entities if e.placement.on != "table"}
+        if wanted:
+            mujoco.mj_kinematics(self.model, self.data)
+        return {(name, inside): self._stand(self.world.entities[name], inside) for name, inside in wanted}
+
+    def _stand(self, binding: EntityBinding, inside: bool) -> Stand:
+        face = binding.interior if inside else binding.surface
+        carrier = binding.interior_body if inside else binding.surface_body
+        assert face is not None, "start places are checked when the scene is assembled"
+        moved = self.data.xpos[carrier] - self.data.xpos[binding.body] if carrier >= 0 else np.zeros(3)
+        x, y, z = (moved + face.center).tolist()
+        if binding.interior is not None and inside:
+            z -= binding.interior.half[2]
+        return Stand((x, y, z), face.half[:2], face.round, walled=inside)
 
     def _place(self, entity_id: str, pose: PlanarPose) -> None:
         quat = np.array([np.cos(0.5 * pose.yaw), 0.0, 0.0, np.sin(0.5 * pose.yaw)])
-        z = self.shapes[entity_id].rest_z
+        z = pose.z + self.shapes[entity_id].rest_z
         binding = self.world.entities[entity_id]
         if binding.dof >= 0:
             self.data.joint(f"{entity_id}_free").qpos[:] = [pose.x, pose.y, z + 3e-4, *quat]
@@ -166,16 +184,20 @@ class Scene:
             self.data.mocap_pos[mocap], self.data.mocap_quat[mocap] = [pose.x, pose.y, z], quat
 
     def _randomise_physics(self, rng: np.random.Generator) -> None:
-        physics, (mass, inertia, friction) = self.spec.physics, self._nominal
-        self.model.body_mass[:], self.model.body_inertia[:], self.model.geom_friction[:] = mass, inertia, friction
+        physics, model = self.spec.physics, self.model
+        for name, values in self._nominal.items():
+            getattr(model, name)[:] = values
         if not (physics.mass_jitter or physics.friction_jitter):
             return
         for binding in self.world.entities.values():
             scale = 1 + physics.mass_jitter * rng.uniform(-1, 1)
-            self.model.body_mass[binding.body] *= scale
-            self.model.body_inertia[binding.body] *= scale
-            self.model.geom_friction[list(binding.geoms), 0] *= 1 + physics.friction_jitter * rng.uniform(-1, 1)
-        mujoco.mj_setConst(self.model, self.data)
+            bodies = model.body_rootid == binding.body
+            model.body_mass[bodies] *= scale
+            model.body_inertia[bodies] *= scale
+            scale = 1 + physics.friction_jitter * rng.uniform(-1, 1)
+            model.geom_friction[list(binding.geoms), 0] *= scale
+            model.dof_frictionloss[[joint.dof for joint in binding.joints.values()]] *= scale
+        mujoco.mj_setConst(model, self.data)
 
     def _check_contacts(self) -> None:
         if self.data.ncon and float(self.data.contact.dist.min()) < -_MAX_PENETRATION:
@@ -185,17 +207,23 @@ class Scene:
             raise SceneError("PENETRATION", f"{bodies} overlap by {depth:.1f} mm at reset")
 
     def _settle(self) -> None:
-        free = [b for b in self.world.entities.values() if b.dof >= 0]
+        spans = {}  # entity -> its velocities
+        for name, binding in self.world.entities.items():
+            dofs = [joint.dof for joint in binding.joints.values()]
+            spans[name] = np.array([*range(binding.dof, binding.dof + 6), *dofs] if binding.dof >= 0 else dofs, int)
+        everything = np.concatenate([np.empty(0, int), *spans.values()])
         quiet, steps = 0, int(_SETTLE_MAX_S / self.model.opt.timestep)
         window = int(_SETTLE_WINDOW_S / self.model.opt.timestep)
         for _ in range(steps):
             mujoco.mj_step(self.model, self.data)
-            calm = all(np.abs(self.data.qvel[b.dof : b.dof + 6]).max() < 5e-3 for b in free)
+            calm = np.abs(self.data.qvel[everything]).max(initial=0.0) < _CALM
             quiet = quiet + 1 if calm else 0
             if quiet >= window:
                 break
         else:
-            raise SceneError("UNSTABLE", f"objects of '{self.spec.name}' still move after {_SETTLE_MAX_S} s")
+            restless = [n for n, dofs in spans.items() if np.abs(self.data.qvel[dofs]).max(initial=0.0) >= _CALM]
+            who = ", ".join(f"'{name}'" for name in restless or spans)
+            raise SceneError("UNSTABLE", f"{who} of '{self.spec.name}' still moves after {_SETTLE_MAX_S} s")
         if any(w.number for w in self.data.warning):
             raise SceneError("UNSTABLE", f"MuJoCo warned while '{self.spec.name}' settled")
         mujoco.mj_forward(self.model, self.data)
@@ -205,8 +233,17 @@ class Scene:
             shift = float(np.linalg.norm(after.pos[name] - before.pos[name]))
             tilt = float(np.arccos(np.clip(after.rot[name][2, 2] / max(1e-9, before.rot[name][2, 2]), -1, 1)))
             if shift > _MAX_SHIFT or tilt > _MAX_TILT:
+                on = self.spec.entity(name).placement.on
                 raise SceneError(
-                    "UNSTABLE", f"'{name}' moved {shift * 1e3:.0f} mm and tilted {np.rad2deg(tilt):.0f} deg on settling"
+                    "UNSTABLE",
+                    f"'{name}' moved {shift * 1e3:.0f} mm and tilted {np.rad2deg(tilt):.0f} deg on settling on '{on}'",
+                )
+        for (name, joint), fraction in after.joints.items():
+            if abs(fraction - before.joints[name, joint]) > _MAX_TURN:
+                raise SceneError(
+                    "UNSTABLE",
+                    f"joint '{joint}' of '{name}' went from {before.joints[name, joint]:.2f} to {fraction:.2f} of its"
+                    " range on settling",
                 )
 
     def _check_reach(self) -> None:
@@ -214,11 +251,44 @@ class Scene:
         for entity in self.spec.entities:
             if entity.role == "distractor":
                 continue
-            goal = self.world.pos(entity.id) + np.array([0.0, 0.0, 0.05])
-            result = self.ik.solve(goal, down, self.ik.home, tolerance=1e-3)
-            tilt = self.ik.forward(result.q)[1][2, 2]
-            if result.position_error > 5e-3 or tilt > -0.95:
-                raise SceneError("UNREACHABLE", f"{self.card.name} cannot reach '{entity.id}' from above")
+            for what, point in self._reached(entity):
+                goal = point + np.array([0.0, 0.0, 0.05])
+                result = self.ik.solve(goal, down, self.ik.home, tolerance=1e-3)
+                tilt = self.ik.forward(result.q)[1][2, 2]
+                if result.position_error > 5e-3 or tilt > -0.95:
+                    raise SceneError("UNREACHABLE", f"{self.card.name} cannot reach {what}'{entity.id}' from above")
+
+    def _reached(self, entity: Entity) -> list[tuple[str, np.ndarray]]:
+        """What the tool has to come to, with points [m, world]: handles over their travel, faces of fixtures."""
+        binding, placement = self.world.entities[entity.id], entity.placement
+        if binding.joints:
+            return [
+                (f"the handle, joint '{joint.name}' at {fraction:g}, of ", point)
+                for joint in binding.joints.values()
+                for fraction, point in self._handle_path(joint)
+            ]
+        if placement.inside and self.world.entities[placement.on].joints:
+            return []  # it comes out where the handle is, or through an opening that has to be made first
+        face = binding.surface if binding.geoms and binding.dof < 0 else None
+        return [("", self.world.pos(entity.id) + (self.world.rot(entity.id) @ face.center if face else 0.0))]
+
+    def _handle_path(self, joint: JointBinding) -> list[tuple[float, np.ndarray]]:
+        """Where the handle is when the joint counts as closed, and a little beyond where it counts as open [m]."""
+        data, span = self._scratch, joint.open - joint.closed
+        data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = self.data.qpos, self.data.mocap_pos, self.data.mocap_quat
+        out = []
+        for fraction in (0.05, 0.85):
+            data.qpos[joint.qpos] = joint.closed + fraction * span
+            mujoco.mj_kinematics(self.model, data)
+            out.append((fraction, data.site_xpos[joint.handle].copy()))
+        return out
+
+    def _check_predicates(self) -> None:
+        violated = init_violation(self.spec, self.world)
+        if violated is not None:
+            raise SceneError("INIT_FALSE", f"'{text(violated)}' does not hold at the start of '{self.spec.name}'")
+        if margin(self.spec.goal, self.world) >= 0:
+            raise SceneError("TRIVIAL", f"the goal of '{self.spec.name}' already holds at reset")
 
 
 def state_sha(state: Float[np.ndarray, " S"]) -> str:
@@ -249,66 +319,3 @@ def _substeps(spec: TaskSpec) -> int:
             f" {spec.physics.timestep:g} s; change robot.control_hz or physics.timestep"
         )
     return round(ratio)
-
-
-def _assemble(spec: TaskSpec, card: RobotCard) -> tuple[mujoco.MjSpec, dict[str, Shape]]:
-    root = mujoco.MjSpec()
-    root.modelname = spec.name
-    root.option.timestep = spec.physics.timestep
-    root.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    root.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    root.option.impratio = 10.0
-    root.compiler.degree = False
-    furnish(root, card)
-    frame = root.worldbody.add_frame(pos=[0.0, 0.0, card.base_height])
-    root.attach(build_robot(card), prefix=_PREFIX, frame=frame)
-    shapes = {}
-    for entity in spec.entities:
-        asset = load_asset(entity.card)
-        fixed = asset.fixed
-        body = root.worldbody.add_body(name=entity.id, mocap=fixed)
-        if not fixed:
-            body.add_freejoint(name=f"{entity.id}_free")
-        shapes[entity.id] = build_object(root, body, asset, entity.size, entity.color)
-    return root, shapes
-
-
-def _bind(spec: TaskSpec, model: mujoco.MjModel, data: mujoco.MjData, shapes: dict[str, Shape]) -> World:
-    entities = {}
-    for entity in spec.entities:
-        body, shape, asset = model.body(entity.id).id, shapes[entity.id], load_asset(entity.card)
-        geoms = [g for g in _geoms_of(model, body) if model.geom_contype[g]]
-        free = model.body_jntnum[body] > 0
-        entities[entity.id] = EntityBinding(
-            id=entity.id,
-            card=entity.card,
-            color=entity.color,
-            role=entity.role,
-            body=body,
-            geoms=tuple(geoms),
-            dof=int(model.body_dofadr[body]) if free else -1,
-            symmetry=asset.symmetry,
-            half=shape.half,
-            surface=shape.surface,
-            interior=shape.interior,
-        )
-    robot_bodies = [b for b in range(model.nbody) if model.body(b).name.startswith(_PREFIX)]
-    robot_geoms = [g for b in robot_bodies for g in _geoms_of(model, b) if model.geom_contype[g]]
-    pads = tuple(tuple(g for g in robot_geoms if f"pad_{side}_" in model.geom(g).name) for side in ("left", "right"))
-    robot = RobotBinding(frozenset(robot_geoms), (pads[0], pads[1]), model.site(_PREFIX + TCP_SITE).id)
-    return World(model, data, entities, robot, table_geoms=frozenset({model.geom("table").id}))
-
-
-def _geoms_of(model: mujoco.MjModel, body: int) -> list[int]:
-    start = int(model.body_geomadr[body])
-    return list(range(start, start + int(model.body_geomnum[body]))) if start >= 0 else []
-
-
-def _arm_index(model: mujoco.MjModel, card: RobotCard) -> ArmIndex:
-    driven = _PREFIX + card.gripper.joints[0]
-    return ArmIndex(
-        qpos=np.array([model.joint(_PREFIX + name).qposadr[0] for name in card.arm.joints]),
-        actuators=np.array([model.actuator(_PREFIX + name).id for name in card.arm.joints]),
-        gripper_qpos=int(model.joint(driven).qposadr[0]),
-        gripper_actuator=int(model.actuator(driven).id),
-    )

@@ -59,7 +59,7 @@ def com(world: World, entity: str) -> Vec3:
     """Centre of mass [m, world]; the centre of its face for a zone."""
     binding = world.entities[entity]
     if not binding.geoms and binding.surface is not None:
-        return _to_world(world, binding, binding.surface.center)
+        return _to_world(world, binding.body, binding.surface.center)
     x, y, z = world.data.xipos[binding.body].tolist()
     return x, y, z
 
@@ -123,7 +123,8 @@ def face(world: World, entity: str) -> Face:
     binding = world.entities[entity]
     surface = binding.surface
     assert surface is not None, f"'{entity}' has no support face"
-    axes = _columns(world, binding)
+    body = binding.body if binding.surface_body < 0 else binding.surface_body
+    axes = _columns(world, body)
     if binding.symmetry in _BOX_LIKE:
         k = max(range(3), key=lambda i: abs(axes[i][2]))
         if k != 2 or axes[2][2] < 0.0:
@@ -133,9 +134,9 @@ def face(world: World, entity: str) -> Face:
             offset[k] = sign * binding.half[k]
             nx, ny, nz = axes[k]
             normal = (sign * nx, sign * ny, sign * nz)
-            center = _to_world(world, binding, (offset[0], offset[1], offset[2]))
+            center = _to_world(world, body, (offset[0], offset[1], offset[2]))
             return Face(center, axes[i], axes[j], normal, (binding.half[i], binding.half[j]), False)
-    return Face(_to_world(world, binding, surface.center), *axes, surface.half, surface.round)
+    return Face(_to_world(world, body, surface.center), *axes, surface.half, surface.round)
 
 
 def _table_face(world: World) -> Face:
@@ -149,15 +150,15 @@ def _table_face(world: World) -> Face:
     return Face((x, y, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), half, False)
 
 
-def _columns(world: World, binding: EntityBinding) -> tuple[Vec3, Vec3, Vec3]:
+def _columns(world: World, body: int) -> tuple[Vec3, Vec3, Vec3]:
     """The body axes in the world frame."""
-    a, b, c, d, e, f, g, h, i = world.data.xmat[binding.body].tolist()
+    a, b, c, d, e, f, g, h, i = world.data.xmat[body].tolist()
     return (a, d, g), (b, e, h), (c, f, i)
 
 
-def _to_world(world: World, binding: EntityBinding, point: Vec3) -> Vec3:
-    a, b, c, d, e, f, g, h, i = world.data.xmat[binding.body].tolist()
-    x, y, z = world.data.xpos[binding.body].tolist()
+def _to_world(world: World, body: int, point: Vec3) -> Vec3:
+    a, b, c, d, e, f, g, h, i = world.data.xmat[body].tolist()
+    x, y, z = world.data.xpos[body].tolist()
     p, q, r = point
     return x + a * p + b * q + c * r, y + d * p + e * q + f * r, z + g * p + h * q + i * r
 
@@ -167,9 +168,10 @@ def depth_in(world: World, entity: str, point: Vec3) -> float:
     binding = world.entities[entity]
     interior = binding.interior
     assert interior is not None, f"'{entity}' has no interior"
-    x, y, z = world.data.xpos[binding.body].tolist()
+    body = _interior_body(binding)
+    x, y, z = world.data.xpos[body].tolist()
     dx, dy, dz = point[0] - x, point[1] - y, point[2] - z
-    (a, d, g), (b, e, h), (c, f, i) = _columns(world, binding)
+    (a, d, g), (b, e, h), (c, f, i) = _columns(world, body)
     u = a * dx + d * dy + g * dz - interior.center[0]
     v = b * dx + e * dy + h * dz - interior.center[1]
     w = c * dx + f * dy + i * dz - interior.center[2]
@@ -181,6 +183,10 @@ def depth_in(world: World, entity: str, point: Vec3) -> float:
     return min(side, interior.half[2] - abs(w))
 
 
+def _interior_body(binding: EntityBinding) -> int:
+    return binding.body if binding.interior_body < 0 else binding.interior_body
+
+
 _STEPS = np.array([-0.75, -0.25, 0.25, 0.75])
 _SAMPLES = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS), axis=-1).reshape(64, 3)
 
@@ -190,8 +196,9 @@ def fraction_in(world: World, entity: str, container: str) -> float:
     item, binding = world.entities[entity], world.entities[container]
     interior = binding.interior
     assert interior is not None, f"'{container}' has no interior"
+    body = _interior_body(binding)
     points = world.pos(entity) + _SAMPLES * item.half @ world.rot(entity).T
-    local = np.abs((points - world.pos(container)) @ world.rot(container) - interior.center)
+    local = np.abs((points - world.data.xpos[body]) @ world.data.xmat[body].reshape(3, 3) - interior.center)
     if interior.round:
         inside = (local[:, 0] ** 2 + local[:, 1] ** 2 <= interior.half[0] ** 2) & (local[:, 2] <= interior.half[2])
     else:

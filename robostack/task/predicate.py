@@ -21,11 +21,12 @@ for an injective choice: the margin is that of the best assignment, whose worst 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Cmp = Literal[">=", "<=", "=="]
+COMPARISONS: tuple[str, ...] = get_args(Cmp)
 
 
 class Node(BaseModel):
@@ -191,17 +192,54 @@ def children(pred: AnyPred) -> tuple[AnyPred, ...]:
     return ()
 
 
+def walk(pred: AnyPred) -> Iterator[AnyPred]:
+    """The predicate and everything below it, parents first, left to right."""
+    yield pred
+    for part in children(pred):
+        yield from walk(part)
+
+
 def atoms_of(pred: AnyPred) -> Iterator[Atom]:
     """All atoms of a predicate, left to right; below a quantifier they name its variable as ``$x``."""
-    if isinstance(pred, Atom):
-        yield pred
-    for part in children(pred):
-        yield from atoms_of(part)
+    return (node for node in walk(pred) if isinstance(node, Atom))
+
+
+def is_distinct(pred: AnyPred) -> bool:
+    """A ``forall`` whose members must choose differently."""
+    return isinstance(pred, ForAll) and isinstance(pred.body.pred, Exists) and pred.body.pred.body.distinct
+
+
+def remembers(pred: AnyPred) -> bool:
+    """Whether the predicate has memory: ``once`` or ``seq``."""
+    return any(isinstance(node, (Once, Seq)) for node in walk(pred))
 
 
 def all_of(*parts: AnyPred) -> AnyPred:
     """Conjunction; a single part stands for itself."""
     return parts[0] if len(parts) == 1 else And(parts=parts)  # pyright: ignore[reportCallIssue]  # populate_by_name
+
+
+def any_of(*parts: AnyPred) -> AnyPred:
+    """Disjunction; a single part stands for itself."""
+    return parts[0] if len(parts) == 1 else Or(parts=parts)  # pyright: ignore[reportCallIssue]  # populate_by_name
+
+
+def negation(part: AnyPred) -> AnyPred:
+    """The part's negation; a double one falls away."""
+    return part.part if isinstance(part, Not) else Not(part=part)  # pyright: ignore[reportCallIssue]
+
+
+def memoryless(pred: AnyPred) -> AnyPred:
+    """What a single state must satisfy to complete the predicate: once(p) -> p, seq(..., p) -> p.
+
+    A goal without ``once`` and ``seq`` is returned as it is. A state in which the result holds is one that may end an
+    episode successfully; that a latched part held earlier in the episode is not said.
+    """
+    if not remembers(pred):
+        return pred
+    if isinstance(pred, (Once, Seq)):
+        return memoryless(pred.part if isinstance(pred, Once) else pred.parts[-1])
+    return pred.model_copy(update={"parts": tuple(memoryless(part) for part in children(pred))})
 
 
 def atom(name: str, *args: Any, **tol: float) -> Atom:

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robostack.errors import SpecError
-from robostack.task.predicate import AnyPred, Atom, Count, Exists, ForAll, Pred, children
+from robostack.task.predicate import COMPARISONS, AnyPred, Atom, Count, Exists, ForAll, Pred, children
 
 Role = Literal["manipuland", "receptacle", "zone", "distractor", "fixture", "tool"]
 ControlMode = Literal["ee_pose", "joint_pos"]
@@ -253,8 +253,8 @@ def _check_names(pred: AnyPred, ids: frozenset[str], bound: frozenset[str]) -> N
             raise ValueError(f"the variable '{pred.body.var}' is bound twice")
         bound = bound | {pred.body.var}
     if isinstance(pred, Atom):
-        skip = 1 if pred.name == "joint" else None  # its second argument names a joint, its third a comparison
-        for arg in pred.args[:skip]:
+        named = [arg for arg in pred.args if arg not in COMPARISONS]
+        for arg in named[:1] if pred.name == "joint" else named:  # its second argument is the name of a joint
             for name in arg if isinstance(arg, tuple) else (arg,):
                 known = isinstance(name, str) and (name[1:] in bound if name.startswith("$") else name in ids)
                 if isinstance(name, str) and not known:

@@ -6,12 +6,14 @@ The simulator builds one ``World`` per compiled scene; everything here reads MuJ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
+
+from robostack.errors import SpecError
 
 Symmetry = Literal["none", "axial", "cube", "box", "square_prism", "sphere"]
 
@@ -39,6 +41,20 @@ class Interior:
     center: tuple[float, float, float]
     half: tuple[float, float, float]
     round: bool = False
+
+
+@dataclass(frozen=True)
+class Grip:
+    """The part of an object that a gripper takes from above, a box in the body frame.
+
+    Attributes:
+        center, half: of the box [m].
+        across: the body axes along which the fingers may close on it.
+    """
+
+    center: tuple[float, float, float]
+    half: tuple[float, float, float]
+    across: tuple[Literal["x", "y"], ...] = ("x", "y")
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,7 @@ class EntityBinding:
         half: half extents of its bounding box about the body origin [m].
         surface_body, interior_body: the body that carries them where it is another one, as a drawer's; else -1.
         joints: the joints of an articulated entity by name.
+        grip: the part by which a gripper takes it, as a lid's knob; None for the whole of it.
     """
 
     id: str
@@ -93,6 +110,7 @@ class EntityBinding:
     surface_body: int = -1
     interior_body: int = -1
     joints: Mapping[str, JointBinding] = field(default_factory=dict)
+    grip: Grip | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,7 @@ class World:
     initial: Snapshot | None = None
     geom_owner: np.ndarray = field(init=False)
     index: Mapping[str, int] = field(init=False)
+    _reset: tuple[Snapshot, World] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self):
         self.geom_owner = np.full(self.model.ngeom, NOBODY, dtype=np.int32)
@@ -149,6 +168,24 @@ class World:
         self.index = {name: index for index, name in enumerate(self.entities)}
         for index, binding in enumerate(self.entities.values()):
             self.geom_owner[list(binding.geoms)] = index
+
+    def at_reset(self) -> World:
+        """The scene as it was at reset, on data of its own that nobody may change; made once per episode.
+
+        Raises:
+            SpecError: there is no snapshot, or it has no ``qpos``.
+        """
+        initial = self.initial
+        if initial is None or initial.qpos is None:
+            raise SpecError("'initially' looks at the state at reset: set world.initial, with its qpos, after reset")
+        if self._reset is None or self._reset[0] is not initial:
+            data = mujoco.MjData(self.model)
+            data.qpos[:] = initial.qpos
+            data.mocap_pos[:], data.mocap_quat[:] = self.data.mocap_pos, self.data.mocap_quat  # fixtures stay put
+            mujoco.mj_forward(self.model, data)
+            then = replace(self, data=data)
+            self._reset = initial, then
+        return self._reset[1]
 
     def pos(self, entity: str) -> Float[np.ndarray, "3"]:
         """Position of the entity's body origin [m, world]; a view that changes with the state."""
@@ -166,6 +203,11 @@ class World:
         """How far a joint is open now: 0 closed, 1 open."""
         binding = self.entities[entity].joints[joint]
         return (float(self.data.qpos[binding.qpos]) - binding.closed) / (binding.open - binding.closed)
+
+    def joint_speed(self, entity: str, joint: str) -> float:
+        """How fast a joint moves, in fractions of its range per second; >= 0."""
+        binding = self.entities[entity].joints[joint]
+        return abs(float(self.data.qvel[binding.dof]) / (binding.open - binding.closed))
 
     def velocity(self, entity: str) -> tuple[float, float]:
         """Linear [m/s] and angular [rad/s] speed; zero for an entity that is fixed to the table."""

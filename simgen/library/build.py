@@ -182,7 +182,7 @@ def _prove(spec_json: str) -> None:
     library, certify, seeds, demos = _worker
     spec = TaskSpec.from_json(spec_json)
     verdict = certify(spec, seeds=seeds, demos=demos)
-    if verdict.certificate is None:
+    if not verdict.certified:
         library.publish(spec, task_files(spec, verdict.records), "failed")
         return
     files = certified_files(

@@ -36,6 +36,10 @@ class Verdict:
     witness_png: bytes | None = None
     rl: dict[int, bytes] = field(default_factory=dict)
 
+    @property
+    def certified(self):
+        return self.certificate is not None and all(record.ok for record in self.records)
+
 
 def sample(n, seed, *, robots=("panda",), families=None):
     specs = [propose(text, robot) for text in TEXTS for robot in robots]

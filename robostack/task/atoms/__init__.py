@@ -4,7 +4,7 @@ Every atom computes its terms cheapest first and returns the first negative one:
 value is the least term when the atom holds. Frame of directions: the robot's, x forward, y left, z up.
 """
 
-from robostack.task.atoms import contact, motion, spatial, support
+from robostack.task.atoms import articulated, contact, motion, spatial, support
 from robostack.task.atoms.record import ATOMS, ArgKind, AtomRecord
 
-__all__ = ["ATOMS", "ArgKind", "AtomRecord", "contact", "motion", "spatial", "support"]
+__all__ = ["ATOMS", "ArgKind", "AtomRecord", "articulated", "contact", "motion", "spatial", "support"]

@@ -25,7 +25,12 @@ def moved(world: World, a: str, d: float) -> float:
 
 
 @atom("still", "entity", unit="m/s", cost=0)
-def still(world: World, a: str, *, lin: float = 0.02, ang: float = 0.2) -> float:
-    """``a`` is at rest: min(lin - speed [m/s], (ang - angular speed [rad/s]) * lin / ang) [m/s]."""
+def still(world: World, a: str, *, lin: float = 0.02, ang: float = 0.2, rate: float = 0.05) -> float:
+    """``a`` is at rest: min(lin - speed [m/s], (ang - angular speed [rad/s]) * lin / ang) [m/s].
+
+    Each joint of an articulated one adds (rate - its speed [fractions of its range per s]) * lin / rate.
+    """
     speed, turn = world.velocity(a)
-    return min(lin - speed, (ang - turn) * lin / ang)
+    margin = min(lin - speed, (ang - turn) * lin / ang)
+    speeds = (world.joint_speed(a, name) for name in world.entities[a].joints)
+    return min((margin, *((rate - speed) * lin / rate for speed in speeds)))

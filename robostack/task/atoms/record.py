@@ -9,8 +9,10 @@ from typing import Literal, get_args
 
 from robostack.registry import Registry
 
-ArgKind = Literal["entity", "support", "entities", "number", "pose", "direction"]
-Need = Literal["surface", "interior", "geoms"]
+ArgKind = Literal[
+    "entity", "support", "entities", "number", "count", "fraction", "pose", "direction", "joint", "comparison"
+]
+Need = Literal["surface", "interior", "geoms", "joints"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class AtomRecord:
     Attributes:
         fn: ``fn(world, *args, **tol) -> margin``.
         kinds: kind of each argument. entity: an entity id; support: that or "table"; entities: two or more ids;
-            number: finite and >= 0; pose: x, y, z [m, world] and quaternion w, x, y, z; direction: (dx, dy).
+            number: finite and >= 0; count: that and whole; fraction: 0 to 1; pose: x, y, z [m, world] and quaternion
+            w, x, y, z; direction: (dx, dy); joint: name of a joint of the entity before it; comparison: >=, <= or ==.
         tol: default tolerances by name.
         unit: unit of the margin.
         cost: rank for evaluating conjunctions cheapest first.

@@ -6,6 +6,8 @@ import math
 
 from robostack.task import geometry as geo
 from robostack.task.atoms.record import atom
+from robostack.task.choose import tally
+from robostack.task.predicate import Cmp
 from robostack.task.world import World
 
 STEEP = 0.5  # cosine of the slope beyond which a face supports nothing
@@ -69,15 +71,10 @@ def _support_distance(world: World, a: str, b: str, limit: float) -> float:
     return min(float(depths[i]) for i, other in touched if other in carriers)
 
 
-@atom("contains_count", "entity entities number", cost=4, needs={0: "interior", 1: "geoms"})
-def contains_count(world: World, b: str, items: tuple[str, ...], n: float) -> float:
-    """At least ``n`` of ``items`` are in ``b``: the n-th largest margin of in(item, b) [m]."""
-    count = int(n)
-    if count <= 0:
-        return math.inf
-    if count > len(items):
-        return -math.inf
-    return sorted((inside(world, item, b) for item in items), reverse=True)[count - 1]
+@atom("contains_count", "entity entities comparison count", cost=4, needs={0: "interior", 1: "geoms"})
+def contains_count(world: World, b: str, items: tuple[str, ...], comparison: Cmp, n: float) -> float:
+    """How many of ``items`` are in ``b``: for >= the n-th largest margin of in(item, b) [m]; see ``tally``."""
+    return tally([inside(world, item, b) for item in items], comparison, int(n))
 
 
 @atom("above", "entity support", needs={0: "geoms"})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robostack.task.spec import Entity, Hold, Instruction, Placement, RobotRef, TaskSpec
-from robostack.task.world import EntityBinding, Interior, RobotBinding, Snapshot, Surface, World
+from robostack.task.world import EntityBinding, Interior, JointBinding, RobotBinding, Snapshot, Surface, World
 
 H = 0.02  # half edge of a block
 BOWL_R, BOWL_H, WALL, BASE = 0.07, 0.05, 0.004, 0.006  # inner radius, height, wall and base thickness
@@ -91,14 +91,58 @@ CARDS = {
 }
 
 
+# name of the joint, kind, range [m or rad], position of the moving box, what the part carries
+ARTICULATED = {
+    "drawer": ("slide", "slide", (0.0, 0.2), (0.0, 0.0, 0.05), "interior"),
+    "cabinet": ("hinge", "hinge", (0.0, 1.5), (0.1, 0.0, 0.1), ""),
+    "button": ("press", "slide", (0.0, 0.012), (0.0, 0.0, 0.03), "surface"),
+}
+AXES = {"drawer": "-1 0 0", "cabinet": "0 0 1", "button": "0 0 -1"}
+CARDS |= {
+    "drawer": (
+        lambda n: '<geom type="box" size="0.12 0.1 0.01" pos="0 0 0.15"/>',
+        {
+            "half": (0.12, 0.1, 0.16),
+            "symmetry": "none",
+            "surface": Surface((0.0, 0.0, 0.16), (0.12, 0.1)),
+            "interior": Interior((0.0, 0.0, 0.03), (0.09, 0.07, 0.03)),
+        },
+    ),
+    "cabinet": (
+        lambda n: '<geom type="box" size="0.1 0.1 0.1" pos="0 0 0.1"/>',
+        {"half": (0.1, 0.1, 0.2), "symmetry": "none", "surface": Surface((0.0, 0.0, 0.2), (0.1, 0.1))},
+    ),
+    "button": (
+        lambda n: '<geom type="cylinder" size="0.04 0.01" pos="0 0 0.01"/>',
+        {
+            "half": (0.04, 0.04, 0.04),
+            "symmetry": "axial",
+            "surface": Surface((0.0, 0.0, 0.01), (0.03, 0.03), round=True),
+        },
+    ),
+}
+FIXED = ("zone", *ARTICULATED)
+
+
+def _moving(name, card):
+    if card not in ARTICULATED:
+        return ""
+    joint, kind, (low, high), (x, y, z), _ = ARTICULATED[card]
+    return (
+        f'<body name="{name}_part" pos="{x} {y} {z}"><joint name="{name}_{joint}" type="{kind}" axis="{AXES[card]}" '
+        f'range="{low} {high}"/><geom name="{name}_part" type="box" size="0.1 0.08 0.01"/>'
+        f'<site name="{name}_handle"/></body>'
+    )
+
+
 class Scene:
     """A World with setters; positions are of body origins [m, world]."""
 
-    def __init__(self, cards, table="plane"):
+    def __init__(self, cards, table="plane", colors=None, roles=None):
         bodies = "".join(
             f'<body name="{n}" pos="{0.3 * i + 1} 0 0">'
-            + ("" if c == "zone" else "<freejoint/>")
-            + f"{CARDS[c][0](n)}</body>"
+            + ("" if c in FIXED else "<freejoint/>")
+            + f"{CARDS[c][0](n)}{_moving(n, c)}</body>"
             for i, (n, c) in enumerate(cards.items())
         )
         pads = "".join(
@@ -116,16 +160,34 @@ class Scene:
         entities = {}
         for name, card in cards.items():
             body = self.model.body(name)
-            geoms = tuple(range(body.geomadr[0], body.geomadr[0] + body.geomnum[0])) if body.geomnum[0] else ()
-            values = {"geoms": geoms, "dof": int(body.dofadr[0]) if card != "zone" else -1, **CARDS[card][1]}
+            geoms = tuple(g for g in range(self.model.ngeom) if self.model.geom_bodyid[g] in (body.id, body.id + 1))
+            geoms = tuple(g for g in geoms if self.model.body_rootid[self.model.geom_bodyid[g]] == body.id)
+            values = {"geoms": geoms, "dof": -1 if card in FIXED else int(body.dofadr[0]), **CARDS[card][1]}
+            values |= {"color": (colors or {}).get(name, "red"), "role": (roles or {}).get(name, "manipuland")}
             entities[name] = EntityBinding(
-                id=name, card=card, color="red", role="manipuland", body=int(body.id), **values
+                id=name, card=card, body=int(body.id), **values, **self._joints(name, card, int(body.id) + 1)
             )
         left, right = (self.model.geom(f"pad_{s}").id for s in "lr")
         robot = RobotBinding(frozenset({left, right}), ((left,), (right,)), self.model.site("tcp").id)
         table_geom = frozenset({self.model.geom("table").id})
         self.world = World(self.model, self.data, entities, robot, table_geom)
         self.forward()
+
+    def _joints(self, name, card, part):
+        if card not in ARTICULATED:
+            return {}
+        joint, kind, (low, high), _, carries = ARTICULATED[card]
+        found = self.model.joint(f"{name}_{joint}")
+        handle = self.model.site(f"{name}_handle").id
+        binding = JointBinding(joint, kind, int(found.qposadr[0]), int(found.dofadr[0]), low, high, part, handle)
+        return {"joints": {joint: binding}} | ({f"{carries}_body": part} if carries else {})
+
+    def turn(self, name, fraction, speed=0.0):
+        """Set the joint of an articulated entity, and its speed in fractions of its range per second."""
+        (joint,) = self.world.entities[name].joints.values()
+        self.data.qpos[joint.qpos] = joint.closed + fraction * (joint.open - joint.closed)
+        self.data.qvel[joint.dof] = speed * (joint.open - joint.closed)
+        return self.forward()
 
     def forward(self):
         mujoco.mj_forward(self.model, self.data)
@@ -167,6 +229,8 @@ class Scene:
             {n: self.world.pos(n).copy() for n in names},
             {n: self.world.rot(n).copy() for n in names},
             {n: bottom(self.world, n) for n in names},
+            {(n, j): self.world.fraction(n, j) for n in names for j in names[n].joints},
+            self.data.qpos.copy(),
         )
         return self
 
@@ -174,17 +238,23 @@ class Scene:
 @pytest.fixture(scope="session")
 def scene():
     """``scene(red="block", bowl="bowl")`` builds a fresh Scene."""
-    return lambda table="plane", **cards: Scene(cards, table)
+    return lambda table="plane", colors=None, roles=None, **cards: Scene(cards, table, colors, roles)
 
 
 @pytest.fixture(scope="session")
 def make_spec():
     """``make_spec(goal, {"red": "block"}, never=..., hold=...)`` builds a TaskSpec over those entities."""
 
-    def build(goal, cards, never=(), hold=None, roles=None):
+    def build(goal, cards, never=(), hold=None, roles=None, init=(), subgoals=(), colors=None):
         fixed = Placement(box=(0.0, 0.0, 0.0, 0.0))
         entities = tuple(
-            Entity(id=n, card=c, color="red", role=(roles or {}).get(n, "manipuland"), placement=fixed)
+            Entity(
+                id=n,
+                card=c,
+                color=(colors or {}).get(n, "red"),
+                role=(roles or {}).get(n, "manipuland"),
+                placement=fixed,
+            )
             for n, c in cards.items()
         )
         return TaskSpec(
@@ -196,6 +266,8 @@ def make_spec():
             goal=goal,
             never=never,
             hold=hold or Hold(),
+            init=init,
+            subgoals=subgoals,
         )
 
     return build

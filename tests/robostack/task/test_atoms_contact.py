@@ -105,12 +105,14 @@ def test_still_bounds_the_turning_rate(scene, rate, true):
     assert holds(atom("still", "a"), scene(a="block").push("a", angular=(0.0, rate, 0.0))) is true
 
 
-ARGS = {"entity": "a", "support": "b", "entities": ("a", "b"), "number": 1.0}
+ARGS = {"entity": "a", "support": "b", "entities": ("a", "b"), "number": 1.0, "count": 1.0, "fraction": 0.5}
+ARGS |= {"joint": "slide", "comparison": ">="}
+CARDS = {"contains_count": {"a": "bowl"}, "in": {"b": "bowl"}, "joint": {"a": "drawer"}}
 
 
 @pytest.mark.parametrize("name", list(ATOMS))
 def test_a_diverged_state_satisfies_neither_an_atom_nor_its_negation(scene, name):
-    s = scene(a="bowl" if name == "contains_count" else "block", b="bowl" if name == "in" else "block").snapshot()
+    s = scene(**{"a": "block", "b": "block", **CARDS.get(name, {})}).snapshot()
     values = {**ARGS, "pose": (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0), "direction": (1.0, 0.0)}
     args = ["b" if k == "entity" and i else values[k] for i, k in enumerate(ATOMS[name].kinds)]
     s.data.qpos[0] = np.nan

@@ -167,7 +167,10 @@ def test_contains_count_counts(scene):
     s = scene(a="block", c="block", d="block", b="bowl").put("b", (0, 0, 0)).put("a", (0.025, 0, 0.026))
     s.put("c", (-0.025, 0, 0.026)).put("d", (0.3, 0, 0.02))
     for n, true in ((0, True), (1, True), (2, True), (3, False), (4, False)):
-        assert holds(atom("contains_count", "b", ("a", "c", "d"), float(n)), s) is true
+        assert holds(atom("contains_count", "b", ("a", "c", "d"), ">=", float(n)), s) is true
+    for n, true in ((0, False), (1, False), (2, True), (3, True)):
+        assert holds(atom("contains_count", "b", ("a", "c", "d"), "<=", float(n)), s) is true
+    assert [n for n in range(4) if holds(atom("contains_count", "b", ("a", "c", "d"), "==", float(n)), s)] == [2]
 
 
 @pytest.mark.parametrize(("z", "true"), [(0.061, True), (0.059, False)])
