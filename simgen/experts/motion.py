@@ -1,12 +1,13 @@
 """Tool paths: straight lines with minimum-jerk timing, proven reachable and collision-free before anything moves.
 
-The tool always points straight down; a pose is its position [m, world] and its yaw [rad] relative to the rest pose.
+A pose of the tool is its position [m, world] and three angles [rad] relative to pointing straight down at rest: yaw
+about the world's z axis, then lean about the tool's x axis and tilt about its y axis, the one in which fingers close.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -21,18 +22,42 @@ _CHECK_EVERY = 2  # samples between collision checks: under 2 cm of travel
 
 @dataclass(frozen=True)
 class Pose:
-    """A downward tool pose."""
+    """A tool pose; downward unless leaned or tilted."""
 
     pos: Float[np.ndarray, "3"]
     yaw: float
+    lean: float = 0.0
+    tilt: float = 0.0
 
     def lifted(self, z: float) -> Pose:
         """The same pose at another height."""
-        return Pose(np.array([self.pos[0], self.pos[1], z]), self.yaw)
+        return replace(self, pos=np.array([self.pos[0], self.pos[1], z]))
+
+    def moved(self, shift: Sequence[float] | Float[np.ndarray, "3"]) -> Pose:
+        """The same orientation elsewhere."""
+        return replace(self, pos=self.pos + np.asarray(shift, float))
+
+    def towards(self, other: Pose, share: float) -> Pose:
+        """The pose ``share`` of the way to another one, angle by angle."""
+        mixed = [float(a + share * (b - a)) for a, b in zip(self.angles, other.angles, strict=True)]
+        return Pose(self.pos + share * (other.pos - self.pos), *mixed)
+
+    @property
+    def angles(self) -> tuple[float, float, float]:
+        """Yaw, lean, tilt."""
+        return self.yaw, self.lean, self.tilt
+
+
+@dataclass(frozen=True)
+class Path:
+    """Tool poses at the control rate, and the arm's joints [rad] at the last one."""
+
+    poses: tuple[Pose, ...]
+    q: Float[np.ndarray, " Nj"]
 
 
 class PlanFailure(Exception):
-    """A path that cannot be followed. ``code`` is NO_IK or COLLISION."""
+    """A path that cannot be followed. ``code`` is NO_IK, COLLISION or NO_PATH."""
 
     def __init__(self, code: str, message: str):
         self.code = code
@@ -62,9 +87,41 @@ class Planner:
         self._gripper_qpos = [int(scene.model.joint(f"robot/{n}").qposadr[0]) for n in scene.card.gripper.joints]
         self._measure_pads()
 
-    def rotation(self, yaw: float) -> Float[np.ndarray, "3 3"]:
-        """Tool rotation of a downward pose."""
-        return yaw_rotation(yaw) @ self.down
+    def rotation(self, pose: Pose) -> Float[np.ndarray, "3 3"]:
+        """Tool rotation of a pose, world frame."""
+        rot = yaw_rotation(pose.yaw) @ self.down
+        if pose.lean == 0.0 and pose.tilt == 0.0:
+            return rot
+        (cl, sl), (ct, st) = ((np.cos(a), np.sin(a)) for a in (pose.lean, pose.tilt))
+        lean = np.array([[1.0, 0.0, 0.0], [0.0, cl, -sl], [0.0, sl, cl]])
+        tilt = np.array([[ct, 0.0, st], [0.0, 1.0, 0.0], [-st, 0.0, ct]])
+        return rot @ lean @ tilt
+
+    def pose_of(self, pos: Float[np.ndarray, "3"], rot: Float[np.ndarray, "3 3"], like: Pose | None = None) -> Pose:
+        """Inverse of ``rotation``; the yaw is the one nearest to that of ``like`` among its full turns."""
+        local = self.down.T @ rot  # Rz(-yaw) Rx(lean) Ry(tilt): the downward frame turns yaw around
+        lean = float(np.arcsin(np.clip(local[2, 1], -1.0, 1.0)))
+        tilt = float(np.arctan2(-local[2, 0], local[2, 2]))
+        yaw = -float(np.arctan2(-local[0, 1], local[1, 1]))
+        if like is not None:
+            yaw += 2 * np.pi * round((like.yaw - yaw) / (2 * np.pi))
+        return Pose(np.array(pos, float), yaw, lean, tilt)
+
+    def is_downward(self, pose: Pose) -> bool:
+        """Whether the tool points straight down, by half a degree."""
+        return abs(pose.lean) < 0.01 and abs(pose.tilt) < 0.01
+
+    def site_at(
+        self, site: int, joints: Mapping[int, float]
+    ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
+        """Pose of a site [m, world] if the given qpos were so, and all else as it is."""
+        data = self._scratch
+        data.qpos[:] = self.scene.data.qpos
+        data.mocap_pos[:], data.mocap_quat[:] = self.scene.data.mocap_pos, self.scene.data.mocap_quat
+        for address, value in joints.items():
+            data.qpos[address] = value
+        mujoco.mj_kinematics(self.scene.model, data)
+        return data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()
 
     def closing_angle(self) -> float:
         """World angle of the closing direction at yaw 0 [rad]."""
@@ -72,16 +129,20 @@ class Planner:
 
     def samples(self, waypoints: Sequence[Pose], *, slow: float = 1.0) -> list[Pose]:
         """Poses at the control rate through the waypoints, at rest at each; the first waypoint itself is left out."""
-        rate, out = self.scene.spec.robot.control_hz, []
+        out = []
         for a, b in zip(waypoints, waypoints[1:], strict=False):
-            travel, turn = float(np.linalg.norm(b.pos - a.pos)), abs(b.yaw - a.yaw)
-            # A minimum-jerk move peaks at 1.875 times its mean speed.
-            seconds = 1.875 * max(travel / self._speed, turn / self._turn_speed) / 1.5 / slow
-            n = max(2, int(np.ceil(seconds * rate)))
-            u = np.arange(1, n + 1) / n
-            s = u**3 * (10 - 15 * u + 6 * u * u)
-            out += [Pose(a.pos + k * (b.pos - a.pos), float(a.yaw + k * (b.yaw - a.yaw))) for k in s]
+            travel = float(np.linalg.norm(b.pos - a.pos))
+            turn = max(abs(x - y) for x, y in zip(a.angles, b.angles, strict=True))
+            out += [a.towards(b, k) for k in self.rhythm(travel, turn, slow=slow)]
         return out
+
+    def rhythm(self, travel: float, turn: float, *, slow: float = 1.0) -> list[float]:
+        """Shares of a minimum-jerk move over ``travel`` [m] and ``turn`` [rad], one per control step; the last is 1."""
+        # A minimum-jerk move peaks at 1.875 times its mean speed.
+        seconds = 1.875 * max(travel / self._speed, turn / self._turn_speed) / 1.5 / slow
+        n = max(2, int(np.ceil(seconds * self.scene.spec.robot.control_hz)))
+        u = np.arange(1, n + 1) / n
+        return (u**3 * (10 - 15 * u + 6 * u * u)).tolist()
 
     def plan(
         self,
@@ -92,7 +153,7 @@ class Planner:
         held: Held | None = None,
         touching: frozenset[str] = frozenset(),
         slow: float = 1.0,
-    ) -> list[Pose]:
+    ) -> Path:
         """Samples of the path; raises PlanFailure when one is out of reach or in collision.
 
         Args:
@@ -100,13 +161,25 @@ class Planner:
             q0: joint positions at the first waypoint [rad].
             opening: gripper opening along the path, 0 to 1.
             held: the grasped object, carried along in collision checks.
-            touching: entities that may be touched.
+            touching: what may be touched: entities, or ``<entity>.<joint>`` for the part that the joint moves.
             slow: factor on the speed.
         """
-        path = self.samples(waypoints, slow=slow)
+        poses = self.samples(waypoints, slow=slow)
+        return self.track(poses, q0, lambda q, _: self.collision(q, opening, held, touching))
+
+    def track(
+        self,
+        poses: Sequence[Pose],
+        q0: Float[np.ndarray, " Nj"],
+        hits: Callable[[Float[np.ndarray, " Nj"], int], str | None],
+    ) -> Path:
+        """Follow the poses with inverse kinematics from ``q0`` on; raises PlanFailure where that fails.
+
+        ``hits(q, index)`` names what would collide at pose ``index``; it is asked at every other pose and the last.
+        """
         q = q0
-        for i, pose in enumerate(path):
-            result = self.scene.ik.solve(pose.pos, self.rotation(pose.yaw), q, iterations=20)
+        for i, pose in enumerate(poses):
+            result = self.scene.ik.solve(pose.pos, self.rotation(pose), q, iterations=20)
             if result.position_error > _MAX_POSITION_ERROR or result.rotation_error > self.scene.card.tilt_tolerance:
                 raise PlanFailure(
                     "NO_IK",
@@ -114,22 +187,29 @@ class Planner:
                     f" {np.rad2deg(result.rotation_error):.0f} deg",
                 )
             q = result.q
-            if i % _CHECK_EVERY == 0 or i == len(path) - 1:
-                hit = self.collision(q, opening, held, touching)
+            if i % _CHECK_EVERY == 0 or i == len(poses) - 1:
+                hit = hits(q, i)
                 if hit:
                     raise PlanFailure("COLLISION", f"{hit} at {np.round(pose.pos, 3).tolist()}")
-        return path
+        return Path(tuple(poses), q)
 
     def collision(
-        self, q: Float[np.ndarray, " Nj"], opening: float, held: Held | None, touching: frozenset[str]
+        self,
+        q: Float[np.ndarray, " Nj"],
+        opening: float,
+        held: Held | None,
+        touching: frozenset[str],
+        joints: Mapping[int, float] = {},  # noqa: B006
     ) -> str | None:
-        """Names of two things that would touch with the arm at ``q``, or None."""
+        """Names of two things that would touch with the arm at ``q``, or None; ``joints``: other qpos to assume."""
         scene, data, model = self.scene, self._scratch, self.scene.model
         data.qpos[:] = scene.data.qpos
         data.mocap_pos[:], data.mocap_quat[:] = scene.data.mocap_pos, scene.data.mocap_quat
         data.qpos[scene.arm.qpos] = q
         gripper = scene.card.gripper
         data.qpos[self._gripper_qpos] = gripper.closed + opening * (gripper.open - gripper.closed)
+        for address, value in joints.items():
+            data.qpos[address] = value
         mujoco.mj_kinematics(model, data)
         if held is not None:
             site = scene.world.robot.ee_site
@@ -157,7 +237,7 @@ class Planner:
         world, model = self.scene.world, self.scene.model
         own = world.robot.geoms
         held_geoms = set(world.entities[held.entity].geoms) if held else set()
-        free = {g for name in touching for g in world.entities[name].geoms}
+        free = {g for name in touching for g in self.geoms(name)}
         for (a, b), dist in zip(data.contact.geom.tolist(), data.contact.dist.tolist(), strict=True):
             moving = (a in own or a in held_geoms) + (b in own or b in held_geoms)
             if moving != 1 or a in free or b in free or dist > -2e-4:
@@ -166,6 +246,15 @@ class Planner:
                 continue
             return " and ".join(model.body(model.geom_bodyid[g]).name for g in (a, b))
         return None
+
+    def geoms(self, name: str) -> list[int]:
+        """Collision geoms of an entity, or of the part that ``<entity>.<joint>`` moves."""
+        entity, _, joint = name.partition(".")
+        binding = self.scene.world.entities[entity]
+        if not joint:
+            return list(binding.geoms)
+        body = binding.joints[joint].body
+        return [g for g in binding.geoms if self.scene.model.geom_bodyid[g] == body]
 
     def _is_base(self, geom: int) -> bool:
         body = self.scene.model.geom_bodyid[geom]

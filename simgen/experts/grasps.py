@@ -1,0 +1,121 @@
+"""Where to take hold of an object: tool poses in order of preference, from its card's grasp axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from robostack.sim.cards import load_asset
+from robostack.task.geometry import extent_z
+from robostack.task.world import Grip
+from simgen.experts.arm import Arm
+from simgen.experts.motion import Pose
+
+_FLOOR = 0.004  # between fingertips and table, for arms that cannot point exactly down [m]
+_MIN_GRIP = 0.008  # height over which the pads must face the object [m]
+_COVER = 0.012  # of the object that the pads shall face at least, at object scale 1 [m]
+_SPAN = 0.97  # share of the gripper's opening that an object may fill
+_SLACK = (0.022, 0.012)  # room at both sides of the object together where a fully open gripper does not fit [m]
+_TILTS = (0.45, -0.45, 0.9, -0.9, 1.35)  # from straight down, for thorough searches [rad]
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """A tool pose, how wide the gripper comes there (0 to 1), and where it starts its straight approach."""
+
+    pose: Pose
+    opening: float
+    before: Pose
+
+
+def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
+    """Grasps of ``obj``, best first: from above around its middle with the gripper fully open, then narrower ones.
+
+    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; ``high`` starts
+    with these. Thorough arms also come tilted.
+    """
+    height, poses, most = arm.transit_height(), _poses(arm, obj), _highest(arm, obj)
+    for share in (1.0, 0.5) if high else (0.0, 0.5, 1.0):
+        raised = [(pose.moved([0.0, 0.0, share * most]), width) for pose, width in poses]
+        for slack in (None, *_SLACK):
+            for pose, width in raised:
+                opening = 1.0 if slack is None else arm.opening_around(width, slack)
+                yield Grasp(pose, opening, pose.lifted(max(height, pose.pos[2] + 0.04 * arm.scale)))
+        if most < 0.002:
+            break
+    if not arm.thorough:
+        return
+    for tilt in _TILTS:
+        for pose, width in poses:
+            tilted = Pose(pose.pos, pose.yaw, 0.0, tilt)
+            back = arm.planner.rotation(tilted)[:, 2] * -0.08 * arm.scale
+            for opening in (1.0, arm.opening_around(width, _SLACK[0])):
+                yield Grasp(tilted, opening, tilted.moved(back))
+
+
+def _highest(arm: Arm, obj: str) -> float:
+    """How far above the usual grasp the tool may stay [m]."""
+    poses = _poses(arm, obj)
+    if not poses or load_asset(arm.world.entities[obj].card).grasp_axis == "rim":
+        return 0.0
+    tips = float(poses[0][0].pos[2]) - arm.planner.tip_below
+    return max(0.0, extent_z(arm.world, obj)[1] - tips - _COVER * arm.scale)
+
+
+def _poses(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
+    """Downward poses with the width between the pads there [m], the least wrist turn first."""
+    binding = arm.world.entities[obj]
+    grip = binding.grip or Grip((0.0, 0.0, 0.0), binding.half)
+    axis = "faces" if binding.grip else load_asset(binding.card).grasp_axis
+    if axis == "rim":
+        return _rim(arm, obj)
+    rot = arm.world.rot(obj)
+    center = arm.world.pos(obj) + rot @ np.asarray(grip.center)
+    half_z = float(np.abs(rot[2]) @ np.asarray(grip.half))
+    z = max(center[2], extent_z(arm.world, obj)[0] + arm.planner.tip_below + _FLOOR)
+    if center[2] + half_z - (z - arm.planner.tip_below) < _MIN_GRIP:
+        return []
+    spot = np.array([center[0], center[1], z])
+    found = []
+    if axis == "faces":
+        edge = int(np.argmin(np.abs(rot[2])))  # a horizontal edge of the block, whichever face is up
+        other = min((i for i in range(3) if i != edge), key=lambda i: abs(rot[2, i]))
+        facing = float(np.arctan2(rot[1, edge], rot[0, edge])) - arm.planner.closing_angle()
+        for k in range(4):
+            closing = (edge, other)[k % 2]
+            if binding.grip and "xyz"[closing] not in grip.across:
+                continue
+            found.append((facing + k * np.pi / 2, 2 * grip.half[closing]))
+    elif axis == "axial":
+        found = [(k * np.pi / 8, 2 * min(grip.half[:2])) for k in range(-6, 7)]
+    limit = _SPAN * arm.scene.card.gripper.max_opening
+    turns = sorted(((arm.nearest_turn(t), w) for t, w in found if w <= limit), key=lambda tw: abs(tw[0]))
+    return [(Pose(spot, yaw), width) for yaw, width in turns]
+
+
+def _rim(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
+    """Over the edge of a container: one finger inside, one outside."""
+    binding = arm.world.entities[obj]
+    inner, pos, rot = binding.interior, arm.world.pos(obj), arm.world.rot(obj)
+    if inner is None or rot[2, 2] < 0.9:
+        return []
+    top = extent_z(arm.world, obj)[1]
+    z = top - min(arm.planner.tip_below, 0.7 * (top - extent_z(arm.world, obj)[0])) + 0.002
+    z = max(z, extent_z(arm.world, obj)[0] + arm.planner.tip_below + _FLOOR)
+    if top - (z - arm.planner.tip_below) < _MIN_GRIP:
+        return []
+    sides = range(8) if inner.round else range(0, 8, 2)
+    found = []
+    for k in sides:
+        way = np.array([np.cos(k * np.pi / 4), np.sin(k * np.pi / 4), 0.0])
+        reach = binding.half[0] if inner.round else float(np.abs(way[:2]) @ np.asarray(binding.half[:2]))
+        inside = inner.half[0] if inner.round else float(np.abs(way[:2]) @ np.asarray(inner.half[:2]))
+        thick = max(reach - inside, 0.006)
+        at = pos + rot @ (way * (reach - 0.5 * thick))
+        ahead = rot @ way
+        yaw = float(np.arctan2(ahead[1], ahead[0])) - arm.planner.closing_angle()
+        spot = np.array([at[0], at[1], z])
+        found += [(Pose(spot, arm.nearest_turn(turn)), thick) for turn in (yaw, yaw + np.pi)]
+    return sorted(found, key=lambda f: abs(f[0].yaw))
