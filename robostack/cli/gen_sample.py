@@ -29,9 +29,9 @@ def execute(args: Sequence[str]) -> int:
             )
             stage.result = f"{report.certified}/{report.n} certified, {report.per_core_minute:.1f} per core-minute"
         with console.stage("report") as stage:
-            lines = target(settings, "sample_page")(paths.root, paths.report, report)
+            table = target(settings, "sample_page")(paths.root, paths.report, report)
             stage.result = paths.report.name
-        console.note("\n".join(lines))
+        console.note(table)
         figures = {"certify": stages.summary(report), "refused": dict(report.codes)}
         write_metrics(paths, "gen_sample", seconds=console.seconds, stages=figures)
         console.final(f"library: {paths.root.resolve()}")

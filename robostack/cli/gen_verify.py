@@ -32,9 +32,9 @@ def execute(args: Sequence[str]) -> int:
             )
             stage.result = f"{report.ok}/{report.n} proven, {report.replayed}/{report.demos} demos replay"
         with console.stage("report") as stage:
-            lines = target(settings, "verify_page")(settings["folder"], paths.report, report)
+            table = target(settings, "verify_page")(settings["folder"], paths.report, report)
             stage.result = paths.report.name
-        console.note("\n".join(lines))
+        console.note(table)
         for proof in report.failures[:_SHOWN]:
             console.note(f"not proven: {proof.path}: {proof.failed.gate} {proof.failed.code}: {proof.failed.detail}")
         if len(report.failures) > _SHOWN:

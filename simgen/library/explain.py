@@ -15,6 +15,7 @@ from robostack.evaluation.stats import wilson
 from robostack.evaluation.video import Media
 from robostack.paths import data_dirs
 from robostack.task.spec import Entity, Subgoal, TaskSpec
+from robostack.task.wording import text as short
 from simgen.gates.record import GATES, Certificate, GateRecord
 from simgen.library.store import Entry, Status, find_folder, load_entry
 
@@ -85,7 +86,7 @@ def _meaning(spec: TaskSpec) -> Iterator[tuple[str, list[str]]]:
     if spec.never:
         yield "never", [line for pred in spec.never for line in goal_lines(pred)]
     if spec.subgoals:
-        yield "subgoals", [f"{i}. {_call(s)}: {'; '.join(goal_lines(s.goal))}" for i, s in enumerate(spec.subgoals)]
+        yield "subgoals", [f"{i}. {_call(s)}: {short(s.goal)}" for i, s in enumerate(spec.subgoals)]
 
 
 def _gate_lines(records: Sequence[GateRecord]) -> Iterator[str]:

@@ -9,46 +9,47 @@ from robostack.data.atomic import write_atomic
 from robostack.evaluation.html import Html, join, table, tag
 from robostack.evaluation.page import absent, document, section, small, tile
 from robostack.evaluation.stats import wilson
+from simgen.gates.funnel import Funnel
 from simgen.gates.record import GATES, GateRecord
-from simgen.library import funnel
 from simgen.library.build import BuildReport
+from simgen.library.funnel import funnel_table
 from simgen.library.page import SCRIPT, gallery
 from simgen.library.store import Library
 from simgen.library.verify import Proof, VerifyReport
 
 
-def write_sample_page(root: Path | str, page: Path | str, report: BuildReport) -> list[str]:
+def write_sample_page(root: Path | str, page: Path | str, report: BuildReport) -> str:
     """Write the page of a sampling run; returns the funnel for the terminal."""
     library = Library(root)
     entries = [library.load(i, status) for i in report.ids if (status := library.status(i)) is not None]
     good = [entry for entry in entries if entry.status == "library"]
-    found = funnel.rows(record for entry in entries for record in entry.records)
+    found = Funnel.of(record for entry in entries for record in entry.records)
     refused = ((entry.id, entry.spec.instruction.text, record) for entry in entries if (record := entry.failed))
     sections = (
         _header(f"{report.certified} of {report.n} sampled tasks are certified", f"library · {Path(root).name}"),
         _sample_tiles(report),
-        section("Funnel", funnel.as_html(found)),
+        section("Funnel", funnel_table(found)),
         gallery(good) if good else section("Tasks", absent("No task was certified.")),
         _refused(refused),
     )
     content = document("sampled tasks", sections, script=SCRIPT if good else "", wide=True)
     write_atomic(Path(page), content.encode())
-    return funnel.as_text(found)
+    return found.text()
 
 
-def write_verify_page(folder: Path | str, page: Path | str, report: VerifyReport) -> list[str]:
+def write_verify_page(folder: Path | str, page: Path | str, report: VerifyReport) -> str:
     """Write the page of a verification; returns the funnel for the terminal."""
-    found = funnel.rows(record for proof in report.proofs for record in proof.records)
+    found = Funnel.of(record for proof in report.proofs for record in proof.records)
     refused = ((proof.task, proof.text, record) for proof in report.proofs if (record := proof.failed))
     sections = (
         _header(f"{report.ok} of {report.n} tasks are proven again", f"verification · {folder}"),
         _verify_tiles(report),
-        section("Funnel", funnel.as_html(found)),
+        section("Funnel", funnel_table(found)),
         _refused(refused),
         _proofs(report.proofs),
     )
     write_atomic(Path(page), document("verification", sections, wide=True).encode())
-    return funnel.as_text(found)
+    return found.text()
 
 
 def _header(title: str, kicker: str) -> Html:

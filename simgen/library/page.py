@@ -17,10 +17,11 @@ from robostack.evaluation.stats import wilson
 from robostack.evaluation.video import Media
 from robostack.paths import data_dirs
 from robostack.task.spec import TaskSpec
+from simgen.gates.funnel import Funnel
 from simgen.gates.record import GateRecord
-from simgen.library import funnel
 from simgen.library.dedup import entry_behaviour
 from simgen.library.diversity import Diversity, Figure, Sample, diversity, holes
+from simgen.library.funnel import funnel_table
 from simgen.library.jobs import locate
 from simgen.library.store import Entry, Library
 from simgen.library.thumbnail import thumbnail
@@ -141,7 +142,7 @@ def render(name: str, entries: Sequence[Entry], overview: Overview, records: Seq
         _coverage(entries, overview),
         _diversity(overview.diversity),
         _success(entries),
-        section("Funnel", funnel.as_html(funnel.rows(records))),
+        section("Funnel", funnel_table(Funnel.of(records))),
     )
     return document(f"library {name}", sections, script=SCRIPT, wide=True)
 
