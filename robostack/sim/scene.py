@@ -15,9 +15,8 @@ from robostack.sim.cards import RobotCard, load_robot
 from robostack.sim.ik import IKSolver
 from robostack.sim.objects import Shape
 from robostack.sim.placement import PlanarPose, Stand, sample_placements
-from robostack.task.evaluate import check_bindings, init_violation, margin, text
+from robostack.task.evaluate import check_bindings, init_violation, margin, memoryless, text
 from robostack.task.geometry import bottom
-from robostack.task.predicate import remembers
 from robostack.task.spec import Entity, TaskSpec
 from robostack.task.world import EntityBinding, JointBinding, Snapshot
 
@@ -288,7 +287,7 @@ class Scene:
         violated = init_violation(self.spec, self.world)
         if violated is not None:
             raise SceneError("INIT_FALSE", f"'{text(violated)}' does not hold at the start of '{self.spec.name}'")
-        if not remembers(self.spec.goal) and margin(self.spec.goal, self.world) >= 0:
+        if margin(memoryless(self.spec.goal), self.world) >= 0:
             raise SceneError("TRIVIAL", f"the goal of '{self.spec.name}' already holds at reset")
 
 

@@ -19,7 +19,7 @@ from robostack.errors import ConfigError
 from robostack.task.spec import TaskSpec
 from simgen.gates.record import GateRecord
 from simgen.library.behaviour import observe_behaviour
-from simgen.library.dedup import Known, known_entries, novelty_record
+from simgen.library.dedup import Known, known, known_entries, novelty_record
 from simgen.library.jobs import completed, locate
 from simgen.library.store import Entry, Library, certified_files, task_files
 
@@ -99,6 +99,7 @@ def build_library(
     specs = tuple(locate(names.sampler)(n, seed, robots=tuple(robots), families=tuple(families) or None))
     signer = locate(names.signer)
     others = known_entries(Library(against), signer=signer) if against is not None else []
+    _refuse_known(library, specs, others, signer)
     todo = [spec for spec in specs if library.status(spec.id) is None]
     queue = _Novelty(library, specs, others, signer)
     queue.advance()
@@ -108,6 +109,15 @@ def build_library(
             bar.update(1)
             queue.advance()
     return _report(library, specs, time.monotonic() - start)
+
+
+def _refuse_known(library: Library, specs: Sequence[TaskSpec], others: Sequence[Known], signer: Callable) -> None:
+    """Do not prove what another library has already: its content or its meaning says so before any simulation."""
+    ids, signatures = {other.id for other in others}, {other.signature for other in others}
+    for spec in specs if others else ():
+        facts = known(spec, signer=signer)
+        if library.status(spec.id) is None and (facts.id in ids or facts.signature in signatures):
+            library.publish(spec, task_files(spec, [novelty_record(facts, others)]), "failed")
 
 
 class _Novelty:

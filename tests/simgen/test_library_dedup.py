@@ -1,5 +1,7 @@
 """What is the same is merged, what only reads alike is a variant, what is new is let in."""
 
+import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 from robostack.errors import DataError
 from robostack.task.spec import TaskSpec
 from simgen.library.behaviour import Behaviour, observe_behaviour, similarity, skill_sequence
-from simgen.library.dedup import NOMINATE, SAME_BEHAVIOUR, Known, decide, novelty_record
+from simgen.library.dedup import NOMINATE, SAME_BEHAVIOUR, Known, decide, known, novelty_record
+from simgen.library.signature import signature
 from simgen.library.text import cosine, tfidf
+from simgen.sample import sample
 
 PRESET = TaskSpec.load(Path(__file__).resolve().parents[2] / "data" / "presets" / "put_in_bowl" / "panda.json")
 
@@ -80,6 +84,39 @@ def test_case_and_punctuation_do_not_matter():
     assert (tfidf(["", "?!"]) == 0).all()
 
 
+# D2.
+
+
+def disguised(spec, seed):
+    """The same task with its entities renamed and reordered and its instruction reworded."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    ids = [entity.id for entity in spec.entities]
+    names = {old: f"thing_{number}" for old, number in zip(ids, rng.permutation(len(ids)), strict=True)}
+    pattern = re.compile("|".join(rf'"{name}"' for name in sorted(ids, key=len, reverse=True)))
+    values = json.loads(
+        pattern.sub(lambda m: f'"{names[m.group()[1:-1]]}"', json.dumps(spec.model_dump(by_alias=True)))
+    )
+    values["instruction"] = {"text": f"would you kindly {spec.instruction.text}"}
+    order = rng.permutation(len(ids))
+    reordered = [values["entities"][i] for i in order]
+    placed = {entity["id"] for entity in reordered}
+    if all(entity["placement"]["on"] not in placed for entity in reordered):  # a support comes before what it carries
+        values["entities"] = reordered
+    if "and" in values["goal"]:
+        values["goal"]["and"] = [values["goal"]["and"][i] for i in rng.permutation(len(values["goal"]["and"]))]
+    return TaskSpec.from_json(json.dumps({**values, "name": "renamed"}))
+
+
+def test_renamed_reordered_and_reworded_copies_are_merged_at_level_two():
+    specs = list(sample(100, 11))
+    facts = [known(spec, signer=signature) for spec in specs]
+    for index, spec in enumerate(specs):
+        copy = known(disguised(spec, index), signer=signature)
+        assert copy.id != facts[index].id
+        decision = decide(copy, facts)
+        assert (decision.merged, decision.parent) == ("D2", spec.id)
+
+
 # D4.
 
 
@@ -141,18 +178,18 @@ def test_a_demonstration_is_measured_as_it_happened():
 
 
 def test_the_levels_are_asked_in_order():
-    known = [task("a", TEXTS[0], displacements(0)), task("b", TEXTS[1], displacements(0), signature="s")]
-    assert decide(task("a", "anything"), known).merged == "D1"
-    assert decide(task("c", "anything", signature="s"), known).merged == "D2"
-    merged = decide(task("d", REWORDED[0], displacements(7)), known)
+    library = [task("a", TEXTS[0], displacements(0)), task("b", TEXTS[1], displacements(0), signature="s")]
+    assert decide(task("a", "anything"), library).merged == "D1"
+    assert decide(task("c", "anything", signature="s"), library).merged == "D2"
+    merged = decide(task("d", REWORDED[0], displacements(7)), library)
     assert (merged.merged, merged.parent) == ("D4", "a")
-    assert decide(task("e", TEXTS[2], displacements(7)), known).parent is None
+    assert decide(task("e", TEXTS[2], displacements(7)), library).parent is None
 
 
 def test_like_words_with_another_behaviour_are_a_variant():
-    known = [task("a", TEXTS[0], displacements(0))]
+    library = [task("a", TEXTS[0], displacements(0))]
     for behaviour in (displacements(7, up=0.08), None):
-        decision = decide(task("b", REWORDED[0], behaviour), known)
+        decision = decide(task("b", REWORDED[0], behaviour), library)
         assert (decision.merged, decision.parent) == (None, "a")
         assert decision.text_cosine >= NOMINATE
 
@@ -163,13 +200,13 @@ def test_nothing_known_means_new():
 
 
 def test_the_record_says_which_task_and_which_level():
-    known = [task("a", TEXTS[0], displacements(0), signature="s")]
-    refused = novelty_record(task("b", signature="s"), known)
+    library = [task("a", TEXTS[0], displacements(0), signature="s")]
+    refused = novelty_record(task("b", signature="s"), library)
     assert (refused.gate, refused.ok, refused.code) == ("G10", False, "DUPLICATE")
     assert (refused.metrics["level"], refused.metrics["same_as"]) == ("D2", "a")
-    variant = novelty_record(task("c", REWORDED[0]), known)
+    variant = novelty_record(task("c", REWORDED[0]), library)
     assert (variant.ok, variant.code, variant.metrics["parent"]) == (True, "OK", "a")
-    assert "parent" not in novelty_record(task("d", TEXTS[3]), known).metrics
+    assert "parent" not in novelty_record(task("d", TEXTS[3]), library).metrics
 
 
 def test_a_task_is_like_itself_and_likeness_is_symmetric():

@@ -145,7 +145,7 @@ PUT_AWAY = Production(
         "open {dst}, {verb} {obj} {prep} it, then {close} it",
         "open {dst}, {verb} {obj} {prep} it and {close} it again",
         "please open {dst}, {verb} {obj} {prep} it and {close} it",
-        "{verb} {obj} {prep} the closed drawer, {dst}, and leave it closed",
+        "{verb} {obj} {prep} {dst} and leave it closed",
     ),
     examples=(
         "open the drawer, put the red block in it and close it",
