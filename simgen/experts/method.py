@@ -67,6 +67,8 @@ def _motion() -> Method:
     from simgen.experts.recipes import MotionMethod
 
     return MotionMethod()
+
+
 def _trajopt() -> Method:
     from simgen.experts.trajopt import TrajOpt
 

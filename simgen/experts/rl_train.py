@@ -158,9 +158,7 @@ class _Run:
         policy = self.model.policy.actor
         layers = [m for m in policy.latent_pi if hasattr(m, "weight")] + [policy.mu]
         arrays = [(m.weight.detach().numpy().copy(), m.bias.detach().numpy().copy()) for m in layers]
-        return Actor(
-            tuple(w for w, _ in arrays), tuple(b for _, b in arrays), self.mean, self.scale, self.budget.moves
-        )
+        return Actor(tuple(w for w, _ in arrays), tuple(b for _, b in arrays), self.mean, self.scale, self.budget.moves)
 
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and inverse spread of what random decisions see: the normalisation, fixed for the whole training."""

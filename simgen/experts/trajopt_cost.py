@@ -116,7 +116,13 @@ class Objective:
             fast = max(fast, self._excess_speed(world))
             touched += not self._free(world)
             violated = violated or self._forbidden(world)
-        cost = -float(np.mean(values)) + _REACH * reach + _SPEED * fast + _NEVER * violated + _TOUCH * touched / self.window
+        cost = (
+            -float(np.mean(values))
+            + _REACH * reach
+            + _SPEED * fast
+            + _NEVER * violated
+            + _TOUCH * touched / self.window
+        )
         cost += _EFFORT * float(np.abs(np.diff(path.pos, axis=0)).sum())
         held = least >= 0 and fast <= 0 and not touched and not violated
         return Judgement(cost, float(least), bool(held), violated)

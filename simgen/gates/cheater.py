@@ -164,14 +164,18 @@ def _played(spec: TaskSpec, stage: Stage, start: np.ndarray, cheat: Cheat, seed:
     if not evidence and cheat.name == "nudge" and _carries(spec):
         length = float(np.linalg.norm(np.asarray(cheat.edits[0].pos) - stage.world.initial.pos[cheat.edits[0].entity]))
         why = f"'{cheat.edits[0].entity}' was moved by {1e2 * length:.0f} cm only"
-        evidence = (Evidence("NUDGED", why, "tighten the distance that the goal allows, or place things farther apart"),)
+        evidence = (
+            Evidence("NUDGED", why, "tighten the distance that the goal allows, or place things farther apart"),
+        )
     if not evidence:
         return None
     return Exploit(cheat.name, seed, evidence, _explain(cheat.name, evidence), state, value)
 
 
 def _carries(spec: TaskSpec) -> bool:
-    return any(s.skill in ("place_on", "place_in", "stack", "place_beside", "place_at", "insert") for s in spec.subgoals)
+    return any(
+        s.skill in ("place_on", "place_in", "stack", "place_beside", "place_at", "insert") for s in spec.subgoals
+    )
 
 
 def _explain(cheat: str, evidence: tuple[Evidence, ...]) -> str:
