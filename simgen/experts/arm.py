@@ -25,7 +25,7 @@ class Arm:
         pose, opening: what is commanded now.
         held: what the gripper carries.
         thorough: also take unusual grasps and ways.
-        searches: how many detours may still be searched for in joint space; each takes up to seconds.
+        detours: searches for ways round, as often as its ``budget`` allows.
         note: called with ``grasp`` or ``release`` and what it was done to, when the gripper has acted.
     """
 
@@ -34,7 +34,7 @@ class Arm:
         self.planner = Planner(env.scene)
         self.detours = JointPlanner(self.planner)
         self.scale = env.scene.card.object_scale
-        self.thorough, self.searches = False, 0
+        self.thorough = False
         self.note: Callable[[str, str], None] = lambda event, subject: None
         self.reset()
 
@@ -143,9 +143,8 @@ class Arm:
         try:
             return self.plan([self.pose, self.pose.lifted(top), goal] if low else [self.pose, goal], touching=touching)
         except PlanFailure:
-            if not self.thorough or self.searches <= 0:
+            if self.detours.budget <= 0:
                 raise
-        self.searches -= 1
         return self.detours.plan(self.pose, goal, self.env.controller.q, self.opening, self.held, frozenset(touching))
 
     def q_at(self, pose: Pose) -> Float[np.ndarray, " Nj"]:

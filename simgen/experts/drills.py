@@ -146,10 +146,10 @@ def _beside_shelf(profile: RobotProfile) -> Parts:
 
 def _around_wall(profile: RobotProfile) -> Parts:
     """A wall between the block and its place, higher than the arm can carry it."""
-    wall = _thing(profile, "shelf", "distractor", (1.2, 0.5, 1.2, 0.5), color="brown")
-    wall = wall.model_copy(update={"size": tuple(profile.object_scale * s for s in (0.3, 0.04, 0.55)), "id": "wall"})
-    block = _thing(profile, "block", "manipuland", (0.8, 0.8, 1.0, 1.0), color="red", clearance=0.03)
-    zone = _thing(profile, "zone", "zone", (0.7, 0.0, 0.9, 0.1), color="green")
+    wall = _thing(profile, "shelf", "distractor", (1.3, 0.5, 1.3, 0.5), color="brown")
+    wall = wall.model_copy(update={"size": tuple(profile.object_scale * s for s in (0.3, 0.03, 0.55)), "id": "wall"})
+    block = _thing(profile, "block", "manipuland", (0.8, 0.9, 0.95, 1.0), color="red", clearance=0.03)
+    zone = _thing(profile, "zone", "zone", (0.75, 0.0, 0.9, 0.1), color="green")
     goal = atom("on", "block", "zone")
     return [wall, zone, block], goal, [_sub("place_on", "block", "zone", goal=goal)]
 

@@ -51,13 +51,13 @@ class MotionMethod:
         arm = ctx.skills
         arm.thorough = True
         try:
-            for arm.searches in (0, _SEARCHES):  # what needs no search first
+            for arm.detours.budget in (0, _SEARCHES):  # what needs no search first
                 result = self._skills.attempt(ctx, subgoal)
                 if result.ok or result.code not in PLANNING:
                     break
             return result
         finally:
-            arm.thorough, arm.searches = False, 0
+            arm.thorough, arm.detours.budget = False, 0
 
 
 def _pick_and_place(skills: Skills, subgoal: Subgoal) -> Result:

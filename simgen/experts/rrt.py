@@ -22,10 +22,15 @@ _SMOOTHING_S = (0.3, 0.15, 0.0)  # windows of the moving average that rounds cor
 
 
 class JointPlanner:
-    """Plans detours for one scene. The same question gives the same path, in every process."""
+    """Plans detours for one scene. The same question gives the same path, in every process.
+
+    Attributes:
+        budget: how many searches may still be made; each takes up to seconds.
+    """
 
     def __init__(self, planner: Planner):
         self.planner, self.scene = planner, planner.scene
+        self.budget = 0
 
     def plan(
         self,
@@ -47,7 +52,8 @@ class JointPlanner:
             raise PlanFailure("COLLISION", f"{hit} where the detour starts")
         goals = self._goals(goal, q0, hits)
         failure = PlanFailure("NO_PATH", f"no way round to {np.round(goal.pos, 3).tolist()} was found")
-        for attempt in range(_TRIES):
+        for attempt in range(min(_TRIES, self.budget)):
+            self.budget -= 1
             corners = _rrt_connect(q0, goals, self._bounds(), hits, seed=1 + attempt)
             if corners is None:
                 continue
