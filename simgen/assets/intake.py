@@ -27,6 +27,7 @@ from simgen.assets.physics import feet, mass_gate, rest_gate
 from simgen.assets.read import RawObject, Up, file_sha, read_object
 from simgen.assets.record import AssetRecord, GateFailure, IntakeReport
 from simgen.assets.shape import (
+    GOOD_IOU,
     VISUAL_FACES,
     Convex,
     clean,
@@ -34,6 +35,7 @@ from simgen.assets.shape import (
     decompose,
     drop_floaters,
     keep,
+    share,
     simplify,
     size_gate,
     stl,
@@ -123,31 +125,25 @@ def intake(
         MissingExtra: trimesh, scipy, coacd or open3d is not installed.
         StorageError: the files cannot be written.
     """
-    out, say = Path(out_dir), progress or (lambda text: None)
-    wish = Wish(
-        name,
-        tuple(nouns) or (name.replace("_", " "),),
-        licence,
-        mass,
-        density,
-        max_hulls,
-        tuple(claims),
-        graspable,
-        copy,
-    )
-    _check_name(name)
+    words = tuple(nouns) or (name.replace("_", " "),)
+    wish = Wish(name, words, licence, mass, density, max_hulls, tuple(claims), graspable, copy)
+    return _take(path, scale, up, wish, Path(out_dir), progress or (lambda text: None))
+
+
+def _take(path: Path | str, scale: float | None, up: Up, wish: Wish, out: Path, say: Progress) -> IntakeReport:
+    _check_name(wish.name)
     records: list[AssetRecord] = []
     try:
-        records.append(licence_gate(licence))
+        records.append(licence_gate(wish.licence))
         source = resolve(path)
         say(f"reading {source.name}")
         raw = read_object(source, scale=scale, up=up)
         solid = _build(raw, source, wish, records, say)
     except GateFailure as failure:
-        return IntakeReport(name, (*records, failure.record))
+        return IntakeReport(wish.name, (*records, failure.record))
     say("writing the card")
     card, files = _write(raw, solid, wish, out)
-    return IntakeReport(name, tuple(records), card, files)
+    return IntakeReport(wish.name, tuple(records), card, files)
 
 
 def resolve(path: Path | str) -> Path:
@@ -192,12 +188,7 @@ def _build(raw: RawObject, source: Path, wish: Wish, records: list[AssetRecord],
     visual = simplify(mesh)
     whole = dropped == 0 and len(mesh.faces) <= VISUAL_FACES
     say("cutting into convex pieces")
-    groups: tuple[str, ...] = ()
-    if whole and _linkable(raw, wish):
-        groups, given = _given_pieces(raw)
-        pieces, fit = keep(visual, given, wish.max_hulls)
-    else:
-        pieces, fit = decompose(visual, wish.max_hulls)
+    groups, pieces, fit = _cut(visual, raw if whole and _linkable(raw, wish) else None, wish.max_hulls)
     records += [fit, size.model_copy(update={"metrics": {**size.metrics, "floaters": dropped}})]
     say("weighing, dropping")
     mass = raw.mass if wish.mass is None and wish.density is None else wish.mass
@@ -220,13 +211,19 @@ def _build(raw: RawObject, source: Path, wish: Wish, records: list[AssetRecord],
     return _Solid(visual, pieces, pose, mass, groups, grasps, interior, surface)
 
 
-def _given_pieces(raw: RawObject) -> tuple[tuple[str, ...], tuple[Convex, ...]]:
-    """The objects of an OBJ file, by name, each as its convex hull."""
-    assert raw.file is not None
-    assert raw.matrix is not None
-    found = parse_obj(raw.file.read_bytes())
-    rot, shift = raw.matrix[:3, :3], raw.matrix[:3, 3]
-    return tuple(found), tuple(convex(vertices @ rot.T + shift) for vertices, _ in found.values())
+def _cut(
+    visual: trimesh.Trimesh, linked: RawObject | None, max_hulls: int
+) -> tuple[tuple[str, ...], tuple[Convex, ...], AssetRecord]:
+    """Convex pieces; those of a package's OBJ file are its own objects, with their names, where they are convex."""
+    if linked is not None:
+        assert linked.file is not None
+        assert linked.matrix is not None
+        found = parse_obj(linked.file.read_bytes())
+        rot, shift = linked.matrix[:3, :3], linked.matrix[:3, 3]
+        given = tuple(convex(vertices @ rot.T + shift) for vertices, _ in found.values())
+        if len(given) <= max_hulls and share(visual, given) >= GOOD_IOU:
+            return tuple(found), *keep(visual, given, max_hulls)
+    return (), *decompose(visual, max_hulls)
 
 
 def _linkable(raw: RawObject, wish: Wish) -> bool:

@@ -17,7 +17,7 @@ LONGEST = (0.01, 1.5)  # m
 THINNEST = 1e-3  # m
 ASPECT = 0.02
 MAX_HULLS = 32
-MIN_IOU = 0.8
+MIN_IOU, GOOD_IOU = 0.8, 0.95
 VISUAL_FACES = 2000
 _HULL_VERTICES = 48
 _SAMPLES = 4096
@@ -183,7 +183,7 @@ def decompose(mesh: trimesh.Trimesh, max_hulls: int) -> tuple[tuple[Convex, ...]
     """
     whole = convex(np.asarray(mesh.vertices))
     # A hull that fits this well is worth more than a close cut: it is faster, and its contacts are steadier.
-    if max_hulls == 1 or _iou((whole,), *_probe(mesh)) >= 0.95:
+    if max_hulls == 1 or share(mesh, (whole,)) >= GOOD_IOU:
         return keep(mesh, (whole,), max_hulls)
     return keep(mesh, _coacd(mesh, max_hulls), max_hulls)
 
@@ -192,7 +192,7 @@ def keep(mesh: trimesh.Trimesh, pieces: tuple[Convex, ...], max_hulls: int) -> t
     """A2 for given pieces."""
     if not 1 <= max_hulls <= MAX_HULLS:
         raise GateFailure("A2", "MAX_HULLS", f"max_hulls={max_hulls} must be 1 to {MAX_HULLS}")
-    iou = _iou(pieces, *_probe(mesh))
+    iou = share(mesh, pieces)
     metrics = {"hulls": len(pieces), "iou": round(iou, 4), "watertight": bool(mesh.is_watertight)}
     if len(pieces) > max_hulls:
         raise GateFailure(
@@ -212,15 +212,12 @@ def keep(mesh: trimesh.Trimesh, pieces: tuple[Convex, ...], max_hulls: int) -> t
     return pieces, AssetRecord(gate="A2", ok=True, metrics=metrics)
 
 
-def _probe(mesh: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
-    """Random points of the bounding box (N, 3), and which of them are inside the mesh."""
+def share(mesh: trimesh.Trimesh, pieces: tuple[Convex, ...]) -> float:
+    """Volume that the pieces and the mesh have in common over that of both together, from random points."""
     low, high = np.asarray(mesh.bounds)
     rng = np.random.Generator(np.random.Philox(key=0))
     points = rng.uniform(low, high, (_SAMPLES, 3))
-    return points, winding_number(mesh, points) > 0.5
-
-
-def _iou(pieces: tuple[Convex, ...], points: np.ndarray, inside: np.ndarray) -> float:
+    inside = winding_number(mesh, points) > 0.5
     solid = np.any([piece.contains(points) for piece in pieces], axis=0)
     union = int((solid | inside).sum())
     return float((solid & inside).sum() / union) if union else 0.0
