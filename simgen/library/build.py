@@ -20,8 +20,9 @@ from robostack.task.spec import TaskSpec
 from simgen.gates.record import GateRecord
 from simgen.library.behaviour import observe_behaviour
 from simgen.library.dedup import Known, known, known_entries, novelty_record
+from simgen.library.entry import Entry
 from simgen.library.jobs import completed, locate
-from simgen.library.store import Entry, Library, certified_files, task_files
+from simgen.library.store import Library, certified_files, task_files
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from robostack.data.atomic import write_directory
 from robostack.errors import ConfigError, DataError, RobostackError, UnknownName
 from robostack.task.spec import TaskSpec
 from simgen.gates.record import Certificate, CertifiedEpisode, GateRecord
-from simgen.library.store import Library, certified_files, find_folder, load_entry, rl_weights, task_files
+from simgen.library.entry import load_entry, rl_weights
+from simgen.library.store import Library, certified_files, find_folder, task_files
 
 PRESETS = Path(__file__).resolve().parents[2] / "data" / "presets"
 SPECS = [TaskSpec.load(path) for path in sorted(PRESETS.glob("*/*.json"))][:9]
