@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,11 +170,6 @@ def _settled(library: Library, task_id: str) -> Entry:
     status = library.status(task_id)
     assert status in ("library", "failed"), (task_id, status)
     return library.load(task_id, status)
-
-
-def all_records(entries: Iterable[Entry]) -> list[GateRecord]:
-    """The gate records of several tasks, for a funnel."""
-    return [record for entry in entries for record in entry.records]
 
 
 # Worker.
