@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from robostack.errors import ConfigError
 from robostack.task.spec import TaskSpec
-from simgen.gates.record import GateRecord
 from simgen.library.behaviour import observe_behaviour
 from simgen.library.dedup import Known, known, known_entries, novelty_record
 from simgen.library.entry import Entry

@@ -23,7 +23,6 @@ Status = Literal["library", "pending", "failed"]
 
 ID = re.compile(r"^[0-9a-f]{16}$")
 _DEMO = re.compile(r"^action_(-?\d+)$")
-_RL = re.compile(r"^rl_(\d+)\.npz$")
 _RECORDS = TypeAdapter(tuple[GateRecord, ...])
 _FIX = "delete the folder and generate the task again"
 
@@ -191,8 +190,3 @@ def _load_demos(path: Path, certificate: Certificate | None) -> dict[int, np.nda
     if certificate is not None and set(demos) != set(certificate.demos):
         raise DataError(f"{path} holds seeds {sorted(demos)}, the certificate {sorted(certificate.demos)}: {_FIX}")
     return demos
-
-
-def rl_weights(entry: Entry) -> dict[int, bytes]:
-    """Index of a subgoal -> weights of the policy that solved it."""
-    return {int(m.group(1)): content for name, content in entry.files().items() if (m := _RL.match(name))}
