@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +89,13 @@ def _read_file(path: Path, trained_on: int) -> StudentReport:
     values = _load(path)
     if values.get("format") == FORMAT:
         try:
-            return StudentReport.model_validate(_tuples(values))
+            return StudentReport.model_validate(values)
         except ValidationError as error:
             raise DataError(f"{path} is no student report: {_first(error)}") from error
     row = _row(path, values, trained_on)
     if row is None:
         raise DataError(f"{path} is no evaluation: {_FIX}")
     return StudentReport(policy_id=path.parent.name, rows=(row,))
-
-
-def _tuples(values: Any) -> Any:
-    return json.loads(json.dumps(values))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -160,13 +156,6 @@ def tags(spec: TaskSpec) -> dict[str, Any]:
     factors = {"robot": spec.robot.name, "clutter": str(distractors), "objects": str(len(spec.entities))}
     skills = tuple(dict.fromkeys(subgoal.skill for subgoal in spec.subgoals))
     return {"family": spec.family, "skill_tags": skills, "factors": factors}
-
-
-def merge(reports: Iterable[StudentReport]) -> StudentReport:
-    """The rows of several reports, one after another."""
-    found: Sequence[StudentReport] = tuple(reports)
-    rows = tuple(row for report in found for row in report.rows)
-    return StudentReport(policy_id=found[-1].policy_id, rows=rows)
 
 
 def _first(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from robostack.errors import ConfigError
 from robostack.task.spec import TaskSpec
-from simgen.gates.record import GateRecord
 from simgen.library.behaviour import observe_behaviour
 from simgen.library.dedup import Known, known, known_entries, novelty_record
+from simgen.library.entry import Entry
 from simgen.library.jobs import completed, locate
-from simgen.library.store import Entry, Library, certified_files, task_files
+from simgen.library.store import Library, certified_files, task_files
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,6 @@ def _settled(library: Library, task_id: str) -> Entry:
     status = library.status(task_id)
     assert status in ("library", "failed"), (task_id, status)
     return library.load(task_id, status)
-
-
-def all_records(entries: Iterable[Entry]) -> list[GateRecord]:
-    """The gate records of several tasks, for a funnel."""
-    return [record for entry in entries for record in entry.records]
 
 
 # Worker.

@@ -17,7 +17,7 @@ import numpy as np
 from robostack.task.spec import TaskSpec
 from simgen.gates.record import GateRecord, Metric
 from simgen.library.behaviour import Behaviour, similarity
-from simgen.library.store import Entry
+from simgen.library.entry import Entry
 from simgen.library.text import cosine
 
 NOMINATE = 0.6  # cosine of the instructions from which a pair is looked at more closely

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
@@ -116,7 +117,7 @@ def entropy(counts: Mapping[str, int]) -> float:
 
 
 def holes(samples: Sequence[Sample], most: int = 20) -> tuple[str, ...]:
-    """Cells that no task fills although each value of theirs occurs, the most surprising first.
+    """Cells that no task fills although any two of their values occur together, the most surprising first.
 
     A cell is surprising when its values are frequent: the product of their frequencies is what independence expects.
     """
@@ -128,13 +129,15 @@ def holes(samples: Sequence[Sample], most: int = 20) -> tuple[str, ...]:
     for cell, count in filled.items():
         for axis, value in zip(axes, cell, strict=False):
             axis[value] += count
-    expected = {cell: _expected(cell, axes) for cell in _neighbours(filled) if cell not in filled}
+    together = {pair for cell in filled for pair in combinations(enumerate(cell), 2)}
+    empty = (cell for cell in _neighbours(filled) - set(filled) if set(combinations(enumerate(cell), 2)) <= together)
+    expected = {cell: _expected(cell, axes) for cell in empty}
     ranked = sorted(expected, key=lambda cell: (-expected[cell], cell))
     return tuple("|".join(cell) for cell in ranked[:most])
 
 
 def _neighbours(filled: Mapping[tuple[str, ...], int]) -> set[tuple[str, ...]]:
-    """Cells that differ from a filled one along one axis only: the full product would be mostly nonsense."""
+    """Cells that differ from a filled one along one axis: the others cannot have all pairs of values in use."""
     values = [sorted({cell[i] for cell in filled if i < len(cell)}) for i in range(max(map(len, filled)))]
     return {(*cell[:i], value, *cell[i + 1 :]) for cell in filled for i in range(len(cell)) for value in values[i]}
 

@@ -17,7 +17,8 @@ from robostack.paths import data_dirs
 from robostack.task.spec import Entity, Subgoal, TaskSpec
 from robostack.task.wording import text as short
 from simgen.gates.record import GATES, Certificate, GateRecord
-from simgen.library.store import Entry, Status, find_folder, load_entry
+from simgen.library.entry import Entry, Status, load_entry
+from simgen.library.store import find_folder
 
 _EPISODES_SHOWN = 64
 

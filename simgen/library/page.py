@@ -21,9 +21,10 @@ from simgen.gates.funnel import Funnel
 from simgen.gates.record import GateRecord
 from simgen.library.dedup import entry_behaviour
 from simgen.library.diversity import Diversity, Figure, Sample, diversity, holes
+from simgen.library.entry import Entry
 from simgen.library.funnel import funnel_table
 from simgen.library.jobs import locate
-from simgen.library.store import Entry, Library
+from simgen.library.store import Library
 from simgen.library.thumbnail import thumbnail
 
 SCRIPT = Path(__file__).with_name("gallery.js").read_text(encoding="utf-8")
@@ -257,8 +258,12 @@ def _coverage(entries: Sequence[Entry], overview: Overview) -> Html:
         class_="pair",
     )
     empty = tag("ul", *(tag("li", tag("code", cell.replace("|", " · "))) for cell in overview.holes), class_="holes")
-    listed = empty if overview.holes else absent("Every neighbouring cell is filled.")
-    note = tag("p", "Each differs from a filled cell in one value only; the likeliest first.", class_="note")
+    listed = empty if overview.holes else absent("Every likely cell is filled.")
+    note = tag(
+        "p",
+        "Any two values of such a cell occur together in some task, all of them in none; the likeliest first.",
+        class_="note",
+    )
     return section("Coverage", matrices, tag("h3", "Holes worth filling next"), note, listed)
 
 

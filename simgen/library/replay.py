@@ -19,7 +19,7 @@ from robostack.errors import DataError, RobostackError
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import state_sha
 from robostack.task.spec import TaskSpec
-from simgen.library.store import load_entry
+from simgen.library.entry import load_entry
 
 _TIMEOUT_S = 600.0
 

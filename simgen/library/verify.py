@@ -21,9 +21,9 @@ from robostack.errors import ConfigError, DataError, RobostackError, SpecError
 from robostack.sim.scene import versions
 from robostack.task.spec import Frozen, TaskSpec
 from simgen.gates.record import Certificate, GateRecord
+from simgen.library.entry import ID, Entry, load_entry
 from simgen.library.jobs import completed, locate
 from simgen.library.replay import replay_in_fresh_process
-from simgen.library.store import ID, Entry, load_entry
 
 Depth = Literal["full", "replay"]
 

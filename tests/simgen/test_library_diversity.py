@@ -127,11 +127,17 @@ def test_a_library_too_small_for_a_measure_says_nan():
         assert math.isnan(found.vendi.value)
 
 
-def test_holes_are_neighbours_of_what_is_filled_the_likeliest_first():
-    cells = ["on|block|plate", "on|block|bowl", "on|block|zone", "in|ball|bowl"]
-    found = holes([sample(cells=[cell]) for cell in cells])
-    assert not set(found) & set(cells)
-    assert found[0] in ("on|ball|bowl", "in|block|bowl")
-    assert "in|ball|plate" in found
+def test_holes_are_cells_whose_values_occur_in_pairs_but_not_together():
+    cells = ["on|block|plate", "on|ball|bowl", "in|block|bowl", "in|cup|bowl"]
+    assert holes([sample(cells=[cell]) for cell in cells]) == ("on|block|bowl",)
+    assert holes([sample(cells=[*cells, "on|block|bowl"])]) == ()
     assert holes([]) == ()
-    assert len(holes([sample(cells=[f"a|{i}|{i}"]) for i in range(9)], most=5)) == 5
+
+
+def test_the_likeliest_holes_come_first_and_not_too_many():
+    grid = [f"{a}|{b}|{(a + b) % 3}" for a in range(3) for b in range(3)]
+    every = holes([sample(cells=grid)], most=99)
+    assert len(every) == 27 - 9
+    assert len(holes([sample(cells=grid)], most=5)) == 5
+    often = [*grid, *["0|0|0"] * 5, *["0|1|1"] * 5]
+    assert holes([sample(cells=often)], most=99)[0] in ("0|0|1", "0|1|0")

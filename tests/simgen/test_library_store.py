@@ -16,7 +16,8 @@ from robostack.data.atomic import write_directory
 from robostack.errors import ConfigError, DataError, RobostackError, UnknownName
 from robostack.task.spec import TaskSpec
 from simgen.gates.record import Certificate, CertifiedEpisode, GateRecord
-from simgen.library.store import Library, certified_files, find_folder, load_entry, rl_weights, task_files
+from simgen.library.entry import load_entry
+from simgen.library.store import Library, certified_files, find_folder, task_files
 
 PRESETS = Path(__file__).resolve().parents[2] / "data" / "presets"
 SPECS = [TaskSpec.load(path) for path in sorted(PRESETS.glob("*/*.json"))][:9]
@@ -50,7 +51,7 @@ def test_what_is_published_is_read_back(tmp_path):
     assert entry.demos[0].dtype == np.float32
     assert np.array_equal(entry.demos[0], np.ones((4, 10)))
     assert entry.keyframes == {0: [{"step": 1}]}
-    assert (entry.witness, rl_weights(entry), entry.parent) == (b"png", {1: b"w"}, None)
+    assert (entry.witness, entry.files()["rl_1.npz"], entry.parent) == (b"png", b"w", None)
     assert entry.note("behaviour") == {"skills": ["stack"]}
     assert [e.id for e in library] == [SPEC.id]
     assert SPEC.id in library
