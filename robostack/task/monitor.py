@@ -76,7 +76,8 @@ class GoalMonitor:
             self._since_s, self.holding = None, False
             return
         self._note_motion()
-        self.memory.update()
+        if self.memory.nodes:
+            self.memory.update()
         if not self.violated:
             for never, pred in self._never:
                 if never() >= 0.0:
@@ -103,7 +104,7 @@ class GoalMonitor:
             a, b, c, d, e, f = qvel[dof : dof + 6].tolist()
             if not (a * a + b * b + c * c <= lin2 and d * d + e * e + f * f <= ang2):
                 return False
-        return all(self.world.joint_speed(entity, joint) <= JOINT_RATE for entity, joint in self._joints)
+        return not self._joints or all(self.world.joint_speed(*joint) <= JOINT_RATE for joint in self._joints)
 
     def is_released(self) -> bool:
         """The robot touches no manipuland, tool or joint of the goal now, or the task does not ask for it."""
