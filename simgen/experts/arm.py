@@ -24,7 +24,8 @@ class Arm:
     Attributes:
         pose, opening: what is commanded now.
         held: what the gripper carries.
-        thorough: also search collision-free detours in joint space, and take unusual grasps.
+        thorough: also take unusual grasps and ways.
+        detours: searches for ways round, as often as its ``budget`` allows.
         note: called with ``grasp`` or ``release`` and what it was done to, when the gripper has acted.
     """
 
@@ -142,7 +143,7 @@ class Arm:
         try:
             return self.plan([self.pose, self.pose.lifted(top), goal] if low else [self.pose, goal], touching=touching)
         except PlanFailure:
-            if not self.thorough:
+            if self.detours.budget <= 0:
                 raise
         return self.detours.plan(self.pose, goal, self.env.controller.q, self.opening, self.held, frozenset(touching))
 

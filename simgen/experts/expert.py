@@ -13,7 +13,8 @@ from robostack.sim.scene import state_sha, versions
 from robostack.task.evaluate import failure_code
 from robostack.types import Episode
 from simgen.experts.agenda import Agenda
-from simgen.experts.method import METHODS, ORDER, Context, Keyframe, Method
+from simgen.experts.keyframes import Keyframe, Marks
+from simgen.experts.method import METHODS, ORDER, Context, Method
 from simgen.experts.result import Code, EpisodeOver, Result
 from simgen.experts.skills import Skills
 
@@ -40,8 +41,10 @@ class Expert:
         self._chain: list[Method] = [chosen[name]() for name in ORDER if name in chosen]
         self.env, self.skills, self.folder = env, Skills(env), folder
         self.skills.on_action = self._record
+        self.skills.note = lambda event, subject: self._marks.note(event, subject, len(self._rows["action"]))
         self.log: list[str] = []
         self._agenda = Agenda(env)
+        self._foreign: np.ndarray | None = None  # the last action that did not come from the skills
         self.methods: tuple[str, ...] = ()
         self.keyframes: tuple[Keyframe, ...] = ()
 
@@ -89,17 +92,27 @@ class Expert:
         ctx = Context(self.env, self.skills, self._send, index, scene_seed, self.folder)
         self._agenda.start(index)
         for method in self._chain:
-            result = method.attempt(ctx, subgoal)
+            self._foreign, achieved = None, False
+            self._marks = Marks(self.env, index, subgoal, len(self._rows["action"]))
+            try:
+                result = method.attempt(ctx, subgoal)
+            finally:  # the episode may have ended in success while the method was still withdrawing
+                achieved = self._agenda.achieved(index)
+                if achieved:
+                    self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
+                    self.keyframes += self._marks.finished(len(self._rows["action"]))
             self.log.append(f"{subgoal.skill}{subgoal.args} by {method.name}: {result.code} {result.info}")
-            if self._agenda.achieved(index):
-                self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
+            if self._foreign is not None:
+                self.skills.resume(float(self._foreign[-1]))
+            if achieved:
                 break
         return result
 
     def _send(self, action: np.ndarray) -> None:
         if self.env.over:
             raise EpisodeOver
-        self._record(np.asarray(action, np.float32))
+        self._foreign = np.asarray(action, np.float32)
+        self._record(self._foreign)
 
     def _record(self, action: np.ndarray) -> None:
         scene, rows = self.env.scene, self._rows

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from robostack.task.world import JointBinding
 from simgen.experts.arm import Arm
 from simgen.experts.motion import Path, PlanFailure, Pose
-from simgen.experts.result import Code, Result
+from simgen.experts.result import PLANNING, Code, Result
 
 _GRIP_S = 0.35
 _NEAR = 0.05  # a joint this close to its target is there [fraction]
@@ -97,7 +97,7 @@ def move(arm: Arm, entity: str, joint: str, target: float, *, pushing: bool) -> 
     result = Result(Code.OK)
     for way in ways:
         result = way(arm, entity, joint, target)
-        if result.code not in (Code.NO_IK, Code.COLLISION, Code.NO_PATH, Code.UNREACHABLE):
+        if result.code not in PLANNING:
             break
     return result
 

@@ -12,7 +12,7 @@ from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
 from robostack.task.geometry import bottom
 from simgen.experts.arm import Arm
-from simgen.experts.grasps import Grasp, grasps
+from simgen.experts.grasps import HOVER, Grasp, grasps
 from simgen.experts.motion import Held, Path, PlanFailure, Pose
 from simgen.experts.result import Code, Result
 
@@ -31,6 +31,8 @@ class Skills(Arm):
 
     def pick(self, obj: str, *, high: bool = False) -> Result:
         """Grasp ``obj`` and lift it to transport height; ``high`` takes it near its top."""
+        if self.held is not None and self.held.entity == obj and self.grasped(obj):
+            return Result(Code.OK)
         result, refused, misses = Result(Code.UNREACHABLE, f"'{obj}' has no part that the gripper can take"), False, 0
         for grasp in grasps(self, obj, high=high):
             saved = self.opening
@@ -65,8 +67,14 @@ class Skills(Arm):
         return [*reach.poses, *down.poses]
 
     def _lift(self, obj: str, grasp: Grasp) -> Result:
-        upright = grasp.pose.tilt == 0.0
-        lift = self.go([self.pose.lifted(self.transit_height()) if upright else grasp.before], touching=[obj])
+        ways = [grasp.before]
+        if self.planner.is_downward(grasp.pose):
+            ways.insert(0, self.pose.lifted(self.transit_height()))
+        lift = Result(Code.OK)
+        for way in ways:
+            lift = self.go([way], touching=[obj])
+            if lift.ok:
+                break
         if not lift.ok:
             return lift
         return Result(Code.OK) if self.grasped(obj) else Result(Code.DROPPED, f"'{obj}' slipped while lifting")
@@ -130,7 +138,13 @@ class Skills(Arm):
         turned = replace(self.pose, yaw=yaw)
         goal = replace(turned, pos=target - self.planner.rotation(turned) @ self.held.pos)
         above = goal.lifted(max(self.pose.pos[2], goal.pos[2] + 0.01 * self.scale))
-        reach = self.reach(above, touching=[obj])
+        try:
+            reach = self.reach(above, touching=[obj])
+        except PlanFailure:
+            if not self.thorough:
+                raise
+            above = goal.lifted(goal.pos[2] + HOVER * self.scale)
+            reach = self.reach(above, touching=[obj])
         down = self.plan([above, goal], touching=[obj, *touching], slow=0.7, q0=reach.q)
         self._check_release(down, obj)
         return reach, down

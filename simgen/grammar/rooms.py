@@ -19,6 +19,7 @@ from simgen.grammar.layout import GRIPPER_ROOM, JITTER, entity, placement, too_s
 JOINTS = {"drawer": "slide", "cabinet": "hinge", "button": "press", "lever": "hinge", "dial": "turn"}
 OPEN, SHUT = 0.8, 0.05  # fractions of a joint's range that count as open and as closed
 STARTS_OPEN, STARTS_SHUT = (0.92, 1.0), (0.0, 0.0)
+TALL = 0.24  # depth of a workspace whose arm reaches the top of a cabinet [m at scale 1]
 TURN_WIDTH = 0.1  # across x and y that fingers sweep on turning a dial [m at scale 1]
 
 
@@ -81,10 +82,14 @@ def stand(thing: Thing, profile: RobotProfile) -> Placement:
     s, (x0, y0, x1, y1) = profile.object_scale, profile.workspace
     reach = reach_of(thing.card, profile.size(thing.card), s)
     x = x1 - JITTER * s - reach.far
+    if thing.card == "cabinet":  # its handle is high up, where an arm reaches less far
+        x = 0.5 * (x0 + x1 - reach.far - reach.near)
+        if x1 - x0 < TALL * s:
+            raise too_small(profile, f"'{thing.words}'")
     slack = 0.5 * (y1 - y0 - reach.left - reach.right)
     y = 0.5 * (y0 + y1 + reach.right - reach.left)
     jitter = min(slack, 5 * JITTER * s)
-    if x - JITTER * s + reach.near < x0 or slack < 0.0:
+    if round(x - JITTER * s + reach.near - x0, 6) < 0.0 or slack < 0.0:
         raise too_small(profile, f"'{thing.words}'")
     box = (x - JITTER * s, y - jitter, x + JITTER * s, y + jitter)
     return placement(box, 0.0, min(slack, GRIPPER_ROOM * s))

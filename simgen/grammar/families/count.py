@@ -5,7 +5,7 @@ from __future__ import annotations
 from robostack.errors import SentenceError
 from robostack.task.predicate import Count, Select, Tally, all_of, atom
 from robostack.task.profile import RobotProfile
-from robostack.task.spec import Subgoal, TaskSpec
+from robostack.task.spec import Subgoal
 from simgen.grammar.families.articulated import others
 from simgen.grammar.families.put_in import RECEPTACLE_SHIFT
 from simgen.grammar.kinds import Choice, Group, GroupPhrase, NounPhrase, Quantity, QuantityPhrase, Thing
@@ -38,10 +38,6 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     )
 
 
-def _more(slots, spec: TaskSpec):
-    yield from others("n", ("one", "two", "three"))(slots, spec)
-
-
 COUNT = Production(
     family="count",
     summary="put so many of several objects into a container",
@@ -67,6 +63,6 @@ COUNT = Production(
     ),
     draft=_draft,
     needs=Needs(width=0.3),
-    contrast=_more,
+    contrast=others("n", ("one", "two", "three")),
     allows=("TILT", "SWAP_OBJ"),
 )

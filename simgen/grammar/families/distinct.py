@@ -14,11 +14,12 @@ from simgen.grammar.production import Draft, Meanings, Needs, Production, meanin
 from simgen.grammar.words import BLOCKS, CYLINDERS, PALETTES
 
 MOST = 3
-HOMES = {"plates": "plate", "dishes": "plate", "bowls": "bowl", "trays": "tray"}
+FLAT = {"plates": "plate", "dishes": "plate"}
+HOLLOW = {"bowls": "bowl", "trays": "tray"}
 
 
 def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
-    group, card = meaning(slots, "objs", Group), str(slots["dsts"])
+    group, card = meaning(slots, "objs", Group), str(slots.get("dsts", slots.get("bins")))
     things = group.things(default=2, palette=PALETTES[group.card])
     colors = [str(t.color) for t in things]
     if not 2 <= len(set(colors)) == len(colors) <= MOST:
@@ -55,8 +56,10 @@ DISTINCT = Production(
         "verb": Choice(("put", "place", "set", "move")),
         "spread": Choice(("spread", "distribute")),
         "objs": GroupPhrase({**BLOCKS, **CYLINDERS}),
-        "prep": Choice(("on", "onto", "in", "into")),
-        "dsts": Phrase(HOMES),
+        "prep": Choice(("on", "onto")),
+        "dsts": Phrase(FLAT),
+        "in": Choice(("in", "into")),
+        "bins": Phrase(HOLLOW),
     },
     templates=(
         "{verb} {objs} {prep} different {dsts}",
@@ -64,12 +67,15 @@ DISTINCT = Production(
         "can you {verb} {objs} {prep} different {dsts}",
         "{verb} {objs} {prep} separate {dsts}",
         "{spread} {objs} over different {dsts}",
-        "{spread} {objs} over separate {dsts}",
+        "{verb} {objs} {in} different {bins}",
+        "please {verb} {objs} {in} different {bins}",
+        "{verb} {objs} {in} separate {bins}",
+        "{spread} {objs} over different {bins}",
     ),
     examples=(
         "put the blocks on different plates",
         "place the red and blue cubes on separate plates",
-        "spread the three cylinders over different bowls",
+        "spread the three cylinders over different trays",
     ),
     draft=_draft,
     needs=Needs(depth=0.2, width=0.4),

@@ -15,7 +15,6 @@ from simgen.grammar.words import BALLS, BLOCKS, BOWLS, CYLINDERS, DRAWERS, PLATE
 NEEDS = Needs(depth=0.18, width=0.4, handle=True)
 LYING = (-0.02, -0.03, -0.008, 0.03)  # where a thing lies in an open drawer: in front of the case [m at scale 1]
 
-_OBJ = NounPhrase({**BLOCKS, **CYLINDERS})
 _ANY = NounPhrase({**BLOCKS, **CYLINDERS, **BALLS})
 _PUT = Choice(("put", "place", "drop", "set"))
 _IN = Choice(("in", "into", "inside"))
@@ -146,7 +145,7 @@ PUT_AWAY = Production(
         "open {dst}, {verb} {obj} {prep} it, then {close} it",
         "open {dst}, {verb} {obj} {prep} it and {close} it again",
         "please open {dst}, {verb} {obj} {prep} it and {close} it",
-        "{verb} {obj} {prep} the closed drawer, {dst}, and leave it closed",
+        "{verb} {obj} {prep} {dst} and leave it closed",
     ),
     examples=(
         "open the drawer, put the red block in it and close it",
@@ -163,7 +162,7 @@ TAKE_OUT = Production(
     slots={
         "take": Choice(("take", "get", "lift", "remove")),
         "verb": _PUT,
-        "obj": _OBJ,
+        "obj": NounPhrase(BLOCKS),
         "src": NounPhrase(DRAWERS),
         "on": Choice(("on", "onto", "on top of")),
         "dst": NounPhrase(PLATES),
@@ -183,7 +182,7 @@ TAKE_OUT = Production(
     ),
     examples=(
         "take the red block out of the drawer and put it on the plate",
-        "get the green can out of the drawer",
+        "get the green cube out of the drawer",
         "take the blue cube out of the white drawer and drop it into the bowl",
     ),
     draft=_take_out,

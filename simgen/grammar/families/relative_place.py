@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from robostack.task.predicate import all_of, atom
 from robostack.task.profile import RobotProfile
-from robostack.task.spec import Subgoal
-from simgen.grammar.families.articulated import others
+from robostack.task.spec import Subgoal, TaskSpec
 from simgen.grammar.kinds import Choice, NounPhrase, Phrase, Thing
 from simgen.grammar.layout import (
     GRIPPER_ROOM,
@@ -18,7 +19,7 @@ from simgen.grammar.layout import (
     too_small,
     yaw_of,
 )
-from simgen.grammar.production import Draft, Meanings, Production, meaning
+from simgen.grammar.production import Draft, Meanings, Production, Slots, meaning
 from simgen.grammar.words import BLOCKS, BOWLS, CYLINDERS, PLATES
 
 GAP, LATERAL = 0.02, 0.1  # the relations' default tolerances [m at scale 1]
@@ -72,6 +73,13 @@ def _boxes(axis: int, step: float, profile: RobotProfile) -> tuple[Box, Box]:
     return (lows[0], lows[1], highs[0], limit), (low, inner, high, outer)
 
 
+def _opposite(slots: Slots, spec: TaskSpec) -> Iterator[Slots]:
+    """The other side along the same axis, which does not hold at the start either."""
+    del spec
+    across = {"left_of": "to the right of", "right_of": "to the left of", "front_of": "behind", "behind": "in front of"}
+    yield {**slots, "side": across[SIDES[slots["side"]]]}
+
+
 RELATIVE_PLACE = Production(
     family="relative_place",
     summary="put an object to one side of another",
@@ -96,6 +104,6 @@ RELATIVE_PLACE = Production(
         "put the can to the right of the red block",
     ),
     draft=_draft,
-    contrast=others("side", ("to the left of", "to the right of", "in front of", "behind")),
+    contrast=_opposite,
     allows=("TILT",),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from robostack.errors import SentenceError
 from robostack.task.predicate import AnyPred, Once, Seq, all_of, atom
@@ -53,9 +53,17 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
         entities=_merged([d.entities for d in drafts]),
         goal=_in_order(drafts),
         subgoals=tuple(s for d in drafts for s in d.subgoals),
-        never=tuple(dict.fromkeys(p for d in drafts for p in d.never)),
+        never=_once_each(p for d in drafts for p in d.never),
         init=tuple(p for d in drafts for p in d.init),
     )
+
+
+def _once_each(preds: Iterable[AnyPred]) -> tuple[AnyPred, ...]:
+    found: list[AnyPred] = []
+    for pred in preds:
+        if pred not in found:
+            found.append(pred)
+    return tuple(found)
 
 
 def _merged(parts: Sequence[tuple[Entity, ...]]) -> tuple[Entity, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robostack.task.predicate import Once, all_of, atom
+from robostack.task.predicate import Seq, all_of, atom
 from robostack.task.profile import RobotProfile
 from robostack.task.spec import Subgoal
 from simgen.grammar.families.push_to import LIFT
@@ -17,15 +17,14 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     tool, obj, dst = (meaning(slots, name, Thing) for name in ("tool", "obj", "dst"))
     colors, s = resolve_colors((tool, obj, dst)), profile.object_scale
     region = lane(dst.direction, profile)
-    on, grasped = atom("on", obj.id, dst.id), atom("grasped", tool.id)
-    used = Once(part=grasped)  # pyright: ignore[reportCallIssue]  # populate_by_name
+    on, picked = atom("on", obj.id, dst.id), atom("grasped", tool.id)
     return Draft(
         entities=(
             entity(dst, colors[2], "zone", placement(region.region), profile),
             entity(tool, colors[0], "tool", placement(_aside(region, profile), 0.0, GRIPPER_ROOM * s), profile),
             entity(obj, colors[1], "manipuland", pushable(region, obj, profile), profile),
         ),
-        goal=all_of(on, atom("upright", obj.id), used),
+        goal=Seq(parts=(picked, all_of(on, atom("upright", obj.id)))),  # pyright: ignore[reportCallIssue]
         subgoals=(Subgoal(skill="tool_push", args=(tool.id, obj.id, dst.id), goal=on),),
         never=(atom("lifted", obj.id, LIFT), atom("grasped", obj.id)),
     )

@@ -9,7 +9,7 @@ from simgen.grammar.kinds import Choice, NounPhrase, Thing
 from simgen.grammar.layout import GRIPPER_ROOM, entity, footprint, placement, resolve_colors, too_small, yaw_of
 from simgen.grammar.production import Draft, Meanings, Production, meaning
 from simgen.grammar.rooms import quarter, resting, spot
-from simgen.grammar.words import BLOCKS, CYLINDERS
+from simgen.grammar.words import BLOCKS
 
 APART, AIMED = 0.02, 0.05  # between the two at the end: asked for, aimed at [m at scale 1]
 BASE_SHIFT = 0.1  # the lower one stays where it is [m]
@@ -41,7 +41,7 @@ UNSTACK = Production(
     slots={
         "verb": Choice(("take", "lift", "remove", "unstack")),
         "put": Choice(("put", "place", "set")),
-        "top": NounPhrase({**BLOCKS, **CYLINDERS}),
+        "top": NounPhrase(BLOCKS),
         "base": NounPhrase(BLOCKS),
         "off": Choice(("off", "from", "off of", "down from")),
     },
@@ -57,7 +57,7 @@ UNSTACK = Production(
     examples=(
         "unstack the red block from the blue block",
         "take the green block off the red block",
-        "lift the yellow cylinder off the blue cube and put it on the table",
+        "lift the yellow block off the blue cube and put it on the table",
     ),
     draft=_draft,
     allows=("TILT",),
