@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from robostack.errors import SentenceError
 from robostack.task.predicate import AnyPred, Once, Seq, all_of, atom
@@ -49,6 +50,12 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     if len({t.words for t in named}) < len(named):
         raise SentenceError("it works one fixture twice; name two different ones")
     berths, rest = rooms(named, profile)
+    if named and any("zone" in c.instruction.slots for c in clauses):  # a region may stand out of its room
+        x0, y0, x1, y1 = rest.workspace
+        y1 -= 0.5 * profile.size("zone")[1]
+        if y1 <= y0:
+            raise too_small(profile, "a region beside what else there is")
+        rest = replace(rest, workspace=(x0, y0, x1, y1))
     _check_room([c for c in clauses if not any(c is f for f in fixed)], rest)
     berth = iter(berths)
     drafts = [c.production.draft(c.meanings, next(berth) if any(c is f for f in fixed) else rest) for c in clauses]
