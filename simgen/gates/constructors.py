@@ -47,6 +47,7 @@ Constructor = Callable[[Stage, Atom, np.random.Generator], bool]
 def construct(stage: Stage, wishes: tuple[Wish, ...], rng: np.random.Generator) -> bool:
     """Put things so that the wishes may hold after settling; False when a thing found no room."""
     placed: set[str] = set()
+    _clear_away(stage, wishes)
     for wish in _ordered(stage, wishes):
         atom = wish.atom
         subjects = [s for s in subjects_of(atom) if s not in placed]
@@ -63,6 +64,18 @@ def construct(stage: Stage, wishes: tuple[Wish, ...], rng: np.random.Generator) 
             return False
         placed.update(s for s in subjects if atom.name != "joint")
     return True
+
+
+def _clear_away(stage: Stage, wishes: tuple[Wish, ...]) -> None:
+    """Take what gets a new place off the table first: things that change places must not be in each other's way."""
+    moving = dict.fromkeys(
+        str(w.atom.args[0])
+        for w in wishes
+        if w.positive and w.atom.name in ("on", "in") and w.atom.args[1] != "table" and stage.free(str(w.atom.args[0]))
+    )
+    for number, name in enumerate(moving):
+        stage.put(name, np.array([0.4 * number, 0.0, 2.0]))
+    stage.refresh()
 
 
 def subjects_of(atom: Atom) -> tuple[str, ...]:

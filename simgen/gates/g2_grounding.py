@@ -14,6 +14,8 @@ from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
 from simgen.gates.record import Metric
 from simgen.gates.registry import gate
+from simgen.grammar.families import PRODUCTIONS
+from simgen.grammar.refer import disambiguates, phrases
 
 _SPELLINGS = {"grey": "gray"}
 _SPACE = re.compile(r"\s+")
@@ -38,8 +40,11 @@ def grounding(candidate: Candidate) -> dict[str, Metric]:
         pass  # G3 judges what does not compile
     except (SpecError, UnknownName) as error:
         raise GateFailure(Code.BINDING, str(error)) from error
-    phrases = _words(spec)
-    return {"phrases": phrases}
+    if spec.instruction.template:
+        _slots(spec)
+    if spec.instruction.template and spec.family in PRODUCTIONS:
+        return {"phrases": _grammar_phrases(spec)}
+    return {"phrases": _definite_phrases(spec)}
 
 
 def _card(entity: Entity) -> None:
@@ -66,16 +71,25 @@ def _require_joint(entity: Entity, card: AssetCard, name: str) -> None:
         raise GateFailure(Code.UNKNOWN_JOINT, f"'{entity.id}' ({entity.card}) has no joint '{name}'; it has {has}")
 
 
-def _words(spec: TaskSpec) -> int:
-    """Every "the red block" of the text means exactly one entity; returns how many such phrases there are."""
-    instruction = spec.instruction
-    if instruction.template:
-        _slots(spec)
+def _grammar_phrases(spec: TaskSpec) -> int:
+    """Phrases of a sentence that the grammar has parsed; each means what it should."""
+    try:
+        problem = disambiguates(spec.instruction, spec)
+        said = phrases(spec.instruction, spec.family)
+    except RobostackError as error:
+        raise GateFailure(Code.SLOTS, str(error)) from error
+    if problem:
+        raise GateFailure(Code.UNGROUNDED if problem.endswith("fits nothing") else Code.AMBIGUOUS, problem)
+    return len(said)
+
+
+def _definite_phrases(spec: TaskSpec) -> int:
+    """Every "the red block" of a free text means exactly one entity; returns how many such phrases there are."""
     nouns = _nouns()
     colors, known = "|".join([*COLORS, *_SPELLINGS]), "|".join(sorted(nouns, key=len, reverse=True))
     pattern = re.compile(rf"\bthe (?:(?P<color>{colors}) )?(?P<noun>{known})\b")
     found = 0
-    for match in pattern.finditer(_SPACE.sub(" ", instruction.text.lower())):
+    for match in pattern.finditer(_SPACE.sub(" ", spec.instruction.text.lower())):
         color, noun = match["color"], match["noun"]
         fitting = [
             e.id for e in spec.entities if e.card in nouns[noun] and color in (None, e.color, _spelt(color, e.color))

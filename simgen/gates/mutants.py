@@ -19,6 +19,7 @@ from simgen.gates.grip import touch
 from simgen.gates.intents import PLACES, Intent, latched
 from simgen.gates.mutants_fine import FINE
 from simgen.gates.stage import Stage
+from simgen.gates.wishes import Wish
 from simgen.gates.witness import Witness, holds
 
 OUT_M = 0.02  # how far outside an object is set
@@ -221,14 +222,26 @@ def _out_of_order(bench: Bench) -> Iterator[Played]:
     earlier = bench.witness.stages
     for number, wishes in enumerate(bench.witness.plan.stages):
         subjects = {s for wish in wishes for s in subjects_of(wish.atom) if bench.stage.free(s)}
-        stage = bench.load()
-        if not all(holds(stage, wish) for wish in wishes):
+        stage = bench.stage
+        later = [_all_hold(stage, state, wishes) for state in (*earlier[number + 1 :], bench.witness.state)]
+        if not any(later):
             yield Played("MISSING_1", f"stage {number}", earlier[:number] + earlier[number + 1 :], bench.witness.state)
-        elif subjects and number == len(earlier) - 1 and any(i.subject not in subjects for i in bench.final):
+        elif (
+            later[-1]
+            and subjects
+            and number == len(earlier) - 1
+            and any(i.subject not in subjects for i in bench.final)
+        ):
+            stage = bench.load()
             for subject in subjects:
                 stage.put(subject, *bench.start_poses[subject])
             stage.refresh()
             yield Played("ORDER", f"stage {number} last", (*earlier[:-1], stage.save()), bench.witness.state)
+
+
+def _all_hold(stage: Stage, state: np.ndarray, wishes: tuple[Wish, ...]) -> bool:
+    stage.load(state)
+    return all(holds(stage, wish) for wish in wishes)
 
 
 def _already_there(bench: Bench, intent: Intent) -> bool:

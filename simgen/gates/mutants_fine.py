@@ -14,6 +14,7 @@ from simgen.gates.bench import Bench, Operator, Played, edge, spot
 from simgen.gates.constructors import move_joint, subjects_of
 from simgen.gates.intents import Intent
 from simgen.gates.stage import Stage
+from simgen.gates.witness import holds
 
 BEYOND = 1.5  # times the tolerance that the atom has by itself
 _JOINT_TOL = 0.07  # of the range
@@ -51,9 +52,12 @@ def _joints(bench: Bench, operator: str, amount) -> Iterator[Played]:
         o, name, cmp, value = (str(a) for a in intent.wish.atom.args)
         fraction = min(1.0, max(0.0, amount[cmp](float(value))))
         states = [*bench.witness.stages, bench.witness.state]
-        bench.stage.load(states[intent.stage])
-        move_joint(bench.stage, o, name, fraction)
-        states[intent.stage] = bench.stage.save()
+        first = intent.stage % len(states)
+        for number in range(first, len(states)):  # where it stayed as it was put, it did not get there later either
+            bench.stage.load(states[number])
+            if number == first or holds(bench.stage, intent.wish):
+                move_joint(bench.stage, o, name, fraction)
+                states[number] = bench.stage.save()
         yield Played(operator, f"{o}.{name}", tuple(states[:-1]), states[-1])
 
 

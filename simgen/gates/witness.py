@@ -80,6 +80,8 @@ def _states(stage: Stage, seed: int, wishes: Plan, rng: np.random.Generator) -> 
         if any(w.number for w in stage.data.warning):
             return None
         states.append(stage.save())
+        if number < len(wishes.stages):
+            stage.settle(_GLANCE_S)  # what springs back does so before the next part
     return states
 
 

@@ -203,18 +203,18 @@ def _by_the_alphabet(world, a: str, b: str, *, gap: float = 0.02, lateral: float
 
 
 @contextlib.contextmanager
-def judge_replaced(fn: Callable[[TaskSpec], str]) -> Iterator[None]:
+def judge_replaced(fn: Callable) -> Iterator[None]:
     """Another comparison of text and goal."""
-    before = g8_alignment.disagreement
-    g8_alignment.disagreement = fn
+    before = g8_alignment.compare
+    g8_alignment.compare = fn
     try:
         yield
     finally:
-        g8_alignment.disagreement = before
+        g8_alignment.compare = before
 
 
-def _outage(task: TaskSpec) -> str:
-    raise ConnectionError(f"no answer about {task.name}")
+def _outage(text: str, task: TaskSpec) -> None:
+    raise ConnectionError(f"no answer about '{text}' of {task.name}")
 
 
 def _exploit(candidate: Candidate) -> None:
