@@ -172,7 +172,9 @@ class SubgoalEnv(gymnasium.Env):
             except SceneError:
                 continue
         else:
-            raise SceneError("PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row failed: see  robostack gen verify")
+            raise SceneError(
+                "PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row failed: see  robostack gen verify"
+            )
         self.skills.reset()
         self._held = 0
         self.eye.progress.begin()
