@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -49,7 +50,8 @@ class Actor:
 
     def save(self, path: Path) -> None:
         """Write an npz."""
-        layers = {f"w{i}": w for i, w in enumerate(self.weights)} | {f"b{i}": b for i, b in enumerate(self.biases)}
+        layers: dict[str, Any] = {f"w{i}": w for i, w in enumerate(self.weights)}
+        layers |= {f"b{i}": b for i, b in enumerate(self.biases)}
         moves = np.array([self.moves.repeat, self.moves.window, *self.moves.step])
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, format=FORMAT, mean=self.mean, scale=self.scale, moves=moves, **layers)
@@ -58,7 +60,7 @@ class Actor:
     def load(cls, path: Path) -> Actor:
         """Read an npz; raises CheckpointError when it is missing, corrupt, of another format or holds NaN."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 values = {name: file[name] for name in file.files}
             depth = sum(name.startswith("w") for name in values)
             if int(values["format"]) != FORMAT or depth < 1:

@@ -111,7 +111,7 @@ class _Run:
         self.env = SubgoalEnv(spec, index, budget.moves)
         self.mean, self.scale = self._statistics()
         self.test_env = TaskEnv(spec)
-        self.model = SAC(
+        self.model: Any = SAC(
             "MlpPolicy",
             _Scaled(self.env, self.mean, self.scale),
             learning_rate=budget.rate,
@@ -177,7 +177,7 @@ class _Run:
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         number, model, buffer = len(self.curve), self.model, self.model.replay_buffer
-        params = model.get_parameters()
+        params: dict[str, Any] = model.get_parameters()
         params["log_ent_coef"] = model.log_ent_coef.detach()
         self.torch.save(params, self.folder / f"params_{number}.pt")
         end = buffer.pos
@@ -205,7 +205,7 @@ class _Run:
         number, model = len(self.curve), self.model
         try:
             params = self.torch.load(self.folder / f"params_{number}.pt", weights_only=True)
-            with np.load(self.folder / f"buffer_{number}.npz", allow_pickle=False) as file:
+            with (self.folder / f"buffer_{number}.npz").open("rb") as handle, np.load(handle) as file:
                 columns = {name: file[name] for name in file.files}
             model.log_ent_coef.data.copy_(params.pop("log_ent_coef"))
             model.set_parameters(params)
@@ -228,7 +228,9 @@ def _Scaled(env: SubgoalEnv, mean: np.ndarray, scale: np.ndarray):  # noqa: N802
 
 def main(args: list[str]) -> int:
     """Train from the command line and print the report as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m simgen.experts.rl_train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m simgen.experts.rl_train", description="Learn one subgoal of a task."
+    )
     parser.add_argument("task", type=Path, help="a task.json")
     parser.add_argument("--subgoal", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)

@@ -137,16 +137,17 @@ class Search:
             return Result(Code.PRECOND_FALSE, "the subgoal names nothing that can move")
         prior: Gaussian | None = None
         best = -np.inf
-        for self.number in range(first, self.budget.plans):
-            plan = self.plan(self.number, prior)
+        for number in range(first, self.budget.plans):
+            self.number = number
+            plan = self.plan(number, prior)
             best = max(best, plan.worth.margin)
             if plan.worth.held and self.verified(plan) and self._execute(plan.path, plan.actions):
-                return Result(Code.OK, f"after {self.number + 1} plans")
+                return Result(Code.OK, f"after {number + 1} plans")
             steps = self.shift * self.timing.steps
             if plan.worth.violated:  # rather look again than execute it
                 continue
             if self._execute(plan.path[:steps], plan.actions[:steps]):
-                return Result(Code.OK, f"on the way of plan {self.number + 1}")
+                return Result(Code.OK, f"on the way of plan {number + 1}")
             prior = Gaussian(plan.knots, np.broadcast_to(self._sigma, plan.knots.shape)).shifted(
                 self.shift, self._sigma
             )

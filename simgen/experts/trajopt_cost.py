@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
-from robostack.task.evaluate import GoalMonitor, compile_pred, ground, margin
+from robostack.task.evaluate import compile_pred, ground, margin
 from robostack.task.predicate import And, AnyPred, Atom, Or, atoms_of
 from robostack.task.world import World
 from simgen.experts.trajopt_rollout import Rollouts, ToolPath
@@ -95,6 +95,7 @@ class Objective:
         self.entities = movables(goal, env.scene.world)
         dofs = [env.scene.world.entities[e].dof for e in self.entities]
         self._dofs = [d for d in dofs if d >= 0]
+        self._never: tuple[World, list[Callable[[], float]]] | None = None
 
     def judge(self, rollouts: Rollouts, states: np.ndarray, path: ToolPath) -> Judgement:
         """Cost of one candidate from its states (T, S) at the ends of the control steps."""
@@ -114,7 +115,7 @@ class Objective:
             values.append(dense(self.goal, world))
             least = min(least, margin(self.goal, world))
             fast = max(fast, self._excess_speed(world))
-            touched += not self._free(world)
+            touched += self._released and not rollouts.monitor.is_released()
             violated = violated or self._forbidden(world)
         cost = (
             -float(np.mean(values))
@@ -130,14 +131,14 @@ class Objective:
     def reached(self, env: TaskEnv) -> bool:
         """The same judgement on an environment that was really stepped, at its present state."""
         world = env.scene.world
-        still = self._excess_speed(world) <= 0 and self._free(world)
-        return margin(self.goal, world) >= 0 and still and not env.monitor.violated
-
-    def _free(self, world: World) -> bool:
-        return not self._released or GoalMonitor(self.env.task, world).is_released()
+        if env.monitor.violated or self._excess_speed(world) > 0 or margin(self.goal, world) < 0:
+            return False
+        return not self._released or env.monitor.is_released()
 
     def _forbidden(self, world: World) -> bool:
-        return any(compile_pred(p, world)() >= 0 for p in self.env.task.never)
+        if self._never is None or self._never[0] is not world:
+            self._never = world, [compile_pred(p, world) for p in self.env.task.never]
+        return any(never() >= 0 for never in self._never[1])
 
     def _excess_speed(self, world: World) -> float:
         hold, qvel = self.env.task.hold, world.data.qvel

@@ -1,8 +1,8 @@
 """Batches of what-if simulations: tool paths -> actions -> the controller's targets -> physics, on copies of the state.
 
 Candidates are turned into actuator targets by the very controller that executes them, so that what was simulated is,
-to the last bit, what ``TaskEnv.apply`` will do (MuJoCo's ``rollout`` module steps a pool of threads; the result does not
-depend on their number).
+to the last bit, what ``TaskEnv.apply`` will do. MuJoCo's ``rollout`` module steps a pool of threads; the result does
+not depend on their number.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Rollouts:
         self._datas = [mujoco.MjData(scene.model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads)
         self.world = replace(scene.world, data=mujoco.MjData(scene.model))
+        self.monitor = GoalMonitor(env.task, self.world)
         self.control_steps = 0
 
     def close(self) -> None:
@@ -118,7 +119,7 @@ class Rollouts:
             initial_warmstart=np.tile(now.qacc_warmstart, (n, 1)),
         )
         self.control_steps += n * steps
-        return states[:, scene.substeps - 1 :: scene.substeps]
+        return np.asarray(states)[:, scene.substeps - 1 :: scene.substeps]
 
     def world_at(self, state: Float[np.ndarray, " S"]) -> World:
         """``self.world``, put into one of those states, with contacts and forces."""

@@ -26,6 +26,7 @@ from simgen.gates.cheater_moves import Cheat, cheats
 from simgen.gates.stage import Stage
 
 _AFTER_S = 1.0  # physics goes on this long after success, to see whether it lasts
+_CARRIES = ("place_on", "place_in", "stack", "place_beside", "place_at", "insert")
 _SETTLE_S = 0.5  # of an edited state before it must begin to hold
 
 
@@ -161,21 +162,20 @@ def _played(spec: TaskSpec, stage: Stage, start: np.ndarray, cheat: Cheat, seed:
         for _ in range(round(_AFTER_S / env.dt_s)):
             stage.scene.step(ctrl)
         evidence = fleeting(spec, stage.world)
-    if not evidence and cheat.name == "nudge" and _carries(spec):
-        length = float(np.linalg.norm(np.asarray(cheat.edits[0].pos) - stage.world.initial.pos[cheat.edits[0].entity]))
-        why = f"'{cheat.edits[0].entity}' was moved by {1e2 * length:.0f} cm only"
-        evidence = (
-            Evidence("NUDGED", why, "tighten the distance that the goal allows, or place things farther apart"),
-        )
+    if not evidence and cheat.name == "nudge" and any(s.skill in _CARRIES for s in spec.subgoals):
+        evidence = (_nudged(stage, cheat),)
     if not evidence:
         return None
     return Exploit(cheat.name, seed, evidence, _explain(cheat.name, evidence), state, value)
 
 
-def _carries(spec: TaskSpec) -> bool:
-    return any(
-        s.skill in ("place_on", "place_in", "stack", "place_beside", "place_at", "insert") for s in spec.subgoals
-    )
+def _nudged(stage: Stage, cheat: Cheat) -> Evidence:
+    edit, initial = cheat.edits[0], stage.world.initial
+    assert edit.pos is not None
+    assert initial is not None
+    length = float(np.linalg.norm(np.asarray(edit.pos) - initial.pos[edit.entity]))
+    why = f"'{edit.entity}' was moved by {1e2 * length:.0f} cm only"
+    return Evidence("NUDGED", why, "tighten the distance that the goal allows, or place things farther apart")
 
 
 def _explain(cheat: str, evidence: tuple[Evidence, ...]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from robostack.task import geometry as geo
 from robostack.task.atoms import ATOMS
 from robostack.task.evaluate import margin, text
-from robostack.task.predicate import AnyPred, Count, Exists, Or, atom, children
+from robostack.task.predicate import AnyPred, Count, Exists, any_of, atom, children
 from robostack.task.spec import TaskSpec
 from robostack.task.world import ROBOT, World
 
@@ -90,7 +90,7 @@ def promises(spec: TaskSpec) -> Iterator[tuple[str, AnyPred]]:
         item, target = (str(a) for a in subgoal.args[-2:])
         targets = dict.fromkeys(str(s.args[-1]) for s, r in places if r == relation) if free else [target]
         parts = [atom(relation, item, t) for t in targets]
-        yield item, parts[0] if len(parts) == 1 else _any(parts)
+        yield item, any_of(*parts)
     for subgoal in spec.subgoals:
         bounds = {"open": (">=", 0.8), "close": ("<=", 0.05), "turn": ("==", subgoal.args[-1])}.get(subgoal.skill)
         if bounds is not None:
@@ -182,7 +182,3 @@ def _path(spec: TaskSpec, world: World, track: Track | None) -> Iterator[Evidenc
 
 def _chooses(pred: AnyPred) -> bool:
     return isinstance(pred, (Exists, Count)) or any(_chooses(part) for part in children(pred))
-
-
-def _any(parts: list[AnyPred]) -> AnyPred:
-    return Or(parts=tuple(parts))  # pyright: ignore[reportCallIssue]  # populate_by_name
