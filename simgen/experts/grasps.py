@@ -32,14 +32,17 @@ class Grasp:
     before: Pose
 
 
-def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
+def grasps(arm: Arm, obj: str, *, above: float = 0.0) -> Iterator[Grasp]:
     """Grasps of ``obj``, best first: from above around its middle with the gripper fully open, then narrower ones.
 
-    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; ``high`` starts
-    with these. Thorough arms also come tilted.
+    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; they leave at
+    least the lowest ``above`` [m] of it free. Thorough arms also come tilted.
     """
-    height, poses, most = arm.transit_height(), _poses(arm, obj), _highest(arm, obj)
-    for share in (1.0, 0.5) if high else (0.0, 0.5, 1.0):
+    height, poses = arm.transit_height(), _poses(arm, obj)
+    most = _highest(arm, obj, poses)
+    lift = max(0.0, extent_z(arm.world, obj)[0] + above + arm.planner.tip_below - poses[0][0].pos[2]) if poses else 0.0
+    poses, most = [(pose.moved([0.0, 0.0, lift]), width) for pose, width in poses], most - lift
+    for share in (0.0, 0.5, 1.0):
         raised = [(pose.moved([0.0, 0.0, share * most]), width) for pose, width in poses]
         for slack in (None, *_SLACK):
             for pose, width in raised:
@@ -59,9 +62,8 @@ def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
                 yield Grasp(tilted, opening, tilted.moved(back))
 
 
-def _highest(arm: Arm, obj: str) -> float:
+def _highest(arm: Arm, obj: str, poses: list[tuple[Pose, float]]) -> float:
     """How far above the usual grasp the tool may stay [m]."""
-    poses = _poses(arm, obj)
     if not poses or load_asset(arm.world.entities[obj].card).grasp_axis == "rim":
         return 0.0
     tips = float(poses[0][0].pos[2]) - arm.planner.tip_below

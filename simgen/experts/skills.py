@@ -29,12 +29,12 @@ class Skills(Arm):
 
     # Pick.
 
-    def pick(self, obj: str, *, high: bool = False) -> Result:
-        """Grasp ``obj`` and lift it to transport height; ``high`` takes it near its top."""
+    def pick(self, obj: str, *, above: float = 0.0) -> Result:
+        """Grasp ``obj`` and lift it to transport height; its lowest ``above`` [m] stay free of the fingers."""
         if self.held is not None and self.held.entity == obj and self.grasped(obj):
             return Result(Code.OK)
         result, refused, misses = Result(Code.UNREACHABLE, f"'{obj}' has no part that the gripper can take"), False, 0
-        for grasp in grasps(self, obj, high=high):
+        for grasp in grasps(self, obj, above=above):
             saved = self.opening
             try:
                 path = self._approach(grasp, obj)
@@ -61,6 +61,9 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
+        hit = self.planner.collision(self.q_at(grasp.pose), grasp.opening, None, frozenset((obj,)))
+        if hit:  # the cheapest question first
+            raise PlanFailure("COLLISION", f"{hit} at {np.round(grasp.pose.pos, 3).tolist()}")
         reach = self.reach(grasp.before)
         down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
