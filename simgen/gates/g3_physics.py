@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from robostack.errors import SceneError
+from robostack.sim.scene import train_seed
 from robostack.task.world import EntityBinding, World
 from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
@@ -34,7 +35,11 @@ def physics(candidate: Candidate) -> dict[str, Metric]:
         densities += _bodies(scene.world, name, binding)
         _friction(scene.world, name, binding)
     model = scene.model
-    mujoco.mj_resetData(model, scene.data)
+    try:
+        scene.reset(train_seed(0))
+    except SceneError:
+        # Whether start states can be found is the next gate's question; here the bodies lie where the model has them.
+        mujoco.mj_resetData(model, scene.data)
     for warning in _free_steps(model, scene.data):
         raise GateFailure(Code.WARNINGS, f"MuJoCo warns of {warning} within {FREE_STEPS} free steps")
     if not (np.isfinite(scene.data.qpos).all() and np.isfinite(scene.data.qvel).all()):
