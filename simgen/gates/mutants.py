@@ -257,7 +257,7 @@ def _already_there(bench: Bench, intent: Intent) -> bool:
 def _undone(bench: Bench) -> Iterator[Played]:
     """Done, and then taken back: what was true once is not true now."""
     done = (*bench.witness.stages, bench.witness.state)
-    if bench.final:
+    if bench.final and not _all_hold(bench.stage, bench.start, bench.witness.plan.final):
         yield Played("UNDONE", "everything", done, bench.start)
     for name in sorted(latched(bench.spec.goal)):
         if bench.stage.free(name):

@@ -75,6 +75,16 @@ class Stage:
         self.data.qpos[binding.qpos] = binding.closed + fraction * (binding.open - binding.closed)
         self.data.qvel[binding.dof] = 0.0
 
+    def park(self) -> None:
+        """The robot at its rest pose, fingers open. Call ``refresh`` afterwards."""
+        scene, gripper = self.scene, self.scene.card.gripper
+        self.data.qpos[scene.arm.qpos] = self.data.ctrl[scene.arm.actuators] = scene.ik.home
+        self.data.ctrl[scene.arm.gripper_actuator] = gripper.open
+        for name in gripper.joints:
+            self.data.joint(f"robot/{name}").qpos[0] = gripper.open
+        for name in (*scene.card.arm.joints, *gripper.joints):
+            self.data.joint(f"robot/{name}").qvel[0] = 0.0
+
     def free(self, entity: str) -> bool:
         """Whether an entity can be moved."""
         return self.world.entities[entity].dof >= 0

@@ -72,7 +72,14 @@ def states_of(candidate: Candidate, stage: Stage, seed: int, rng: np.random.Gene
 def _states(stage: Stage, seed: int, wishes: Plan, rng: np.random.Generator) -> list[np.ndarray] | None:
     stage.restart(seed)
     states = []
+    before = {name: stage.pose(name) for name in stage.world.entities if stage.free(name)}
+    held: set[str] = set()
     for number, part in enumerate((*wishes.stages, wishes.final)):
+        for name in held:
+            stage.park()
+            stage.put(name, *before[name])
+        stage.refresh()
+        held = {str(w.atom.args[0]) for w in part if w.positive and w.atom.name in ("grasped", "lifted")}
         if not construct(stage, part, rng) or not plausible(stage, part):
             return None
         if number == len(wishes.stages) and not _settled(stage):
