@@ -16,7 +16,6 @@ from simgen.experts.grasps import HOVER, Grasp, grasps
 from simgen.experts.motion import Held, Path, PlanFailure, Pose
 from simgen.experts.result import Code, Result
 
-_GRIP_S = 0.35
 _MOST_MISSES = 2  # in one attempt to pick: the object lies elsewhere by then
 
 
@@ -45,7 +44,7 @@ class Skills(Arm):
                 continue
             self.follow(path)
             self.settle()
-            self.grip(0.0, _GRIP_S)
+            self.close()
             if not self.grasped(obj):
                 self.grip(grasp.opening, self.scene.card.gripper.release_s)
                 self.go([grasp.before], touching=[obj])
