@@ -47,7 +47,7 @@ def assemble(spec: TaskSpec, card: RobotCard) -> tuple[mujoco.MjSpec, dict[str, 
     shapes = {}
     for entity in spec.entities:
         asset = load_asset(entity.card)
-        fixed = asset.fixed
+        fixed = _bolted(entity)
         body = root.worldbody.add_body(name=entity.id, mocap=fixed)
         if not fixed:
             body.add_freejoint(name=f"{entity.id}_free")
@@ -56,6 +56,10 @@ def assemble(spec: TaskSpec, card: RobotCard) -> tuple[mujoco.MjSpec, dict[str, 
         )
         _check_start(entity, spec, shapes)
     return root, shapes
+
+
+def _bolted(entity: Entity) -> bool:
+    return entity.role == "fixture" or load_asset(entity.card).fixed
 
 
 def _check_start(entity: Entity, spec: TaskSpec, shapes: dict[str, Shape]) -> None:
@@ -73,7 +77,7 @@ def _check_start(entity: Entity, spec: TaskSpec, shapes: dict[str, Shape]) -> No
             f"entity '{entity.id}' starts {'inside' if placement.inside else 'on'} '{placement.on}', whose card"
             f" '{spec.entity(placement.on).card}' has no {need}; entities that have one: {able}"
         )
-    if load_asset(entity.card).fixed and not load_asset(spec.entity(placement.on).card).fixed:
+    if _bolted(entity) and not _bolted(spec.entity(placement.on)):
         raise SpecError(f"entity '{entity.id}' is bolted to '{placement.on}', which moves; place it on the table")
 
 

@@ -10,12 +10,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from robostack.errors import UnknownName
 from robostack.sim.control import Controller
 from robostack.sim.engines import ENGINES
 from robostack.sim.observe import features, observe
 from robostack.sim.render import SceneRenderer
 from robostack.sim.scene import eval_seed, train_seed
 from robostack.task.evaluate import GoalMonitor, failure_code
+from robostack.task.progress import Progress
+from robostack.task.reward import Shaping
 from robostack.task.spec import TaskSpec
 from robostack.types import Observation
 
@@ -23,7 +26,10 @@ LINGER_S = 1.0  # an episode goes on this long after first success, so that succ
 
 
 class TaskEnv(gymnasium.Env):
-    """One task. Actions are those of ``Controller``; the reward is 1 while the goal is held, else 0.
+    """One task. Actions are those of ``Controller``.
+
+    The reward is 1 while the goal is held, else 0. ``reward="dense"`` adds potential-based shaping by the derived
+    progress, at the discount ``GAMMA`` of ``robostack.task.reward``, and ``progress`` in [0, 1] to ``info``.
 
     Observations: ``state`` and ``environment_state`` (see ``robostack.sim.observe``), and uint8 RGB images under
     ``pixels`` when ``cameras`` are asked for as (name, height, width). An episode terminates one second after the goal
@@ -43,6 +49,7 @@ class TaskEnv(gymnasium.Env):
         *,
         cameras: Sequence[tuple[str, int, int]] = (),
         engine: str = "mujoco",
+        reward: str = "sparse",
         render_mode: str | None = None,
         width: int = 640,
         height: int = 480,
@@ -55,6 +62,10 @@ class TaskEnv(gymnasium.Env):
         self.dt_s = 1.0 / self.task.robot.control_hz
         self.controller = Controller(self.scene.ik, self.task.robot.control_mode, self.dt_s)
         self.monitor = GoalMonitor(self.task, self.scene.world)
+        if reward not in ("sparse", "dense"):
+            raise UnknownName("reward", reward, ("sparse", "dense"))
+        self.progress = Progress(self.task, self.scene.world) if reward == "dense" else None
+        self._shaping = Shaping()
         self._steps = 0
         self._renderers: dict[tuple[int, int], SceneRenderer] = {}
         self.action_space = gymnasium.spaces.Box(*self._action_bounds(), dtype=np.float32)
@@ -80,6 +91,9 @@ class TaskEnv(gymnasium.Env):
         self.controller.reset(self.scene.ik.home)
         self.monitor.reset()
         self._steps = 0
+        if self.progress is not None:
+            self.progress.reset()
+            self._shaping.reset(self.progress.value)
 
     def step(self, action: np.ndarray):
         """One control step; raises InvalidAction for NaN or a wrong width, before anything moves."""
@@ -91,7 +105,11 @@ class TaskEnv(gymnasium.Env):
             info["first_success_s"] = self.monitor.first_success_s
         if (done or truncated) and not self.success:
             info["failure"] = self.failure()
-        return self._observation(), float(self.monitor.holding), done, truncated, info
+        reward = float(self.monitor.holding)
+        if self.progress is not None:
+            info["progress"] = self.progress.value
+            reward += self._shaping.step(self.progress.value, terminal=done)
+        return self._observation(), reward, done, truncated, info
 
     def apply(self, action: np.ndarray) -> np.ndarray:
         """Command one action and advance; returns the actuator targets that were sent."""
@@ -102,6 +120,8 @@ class TaskEnv(gymnasium.Env):
         self.scene.step(ctrl)
         self._steps += 1
         self.monitor.update(self.t_s)
+        if self.progress is not None:
+            self.progress.update()
         return ctrl
 
     @property

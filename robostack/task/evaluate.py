@@ -8,7 +8,7 @@ from robostack.task.check import check, check_bindings, init_violation
 from robostack.task.compiled import compile_pred
 from robostack.task.failure import FailureCode, failure_code
 from robostack.task.ground import ground
-from robostack.task.margins import diverged, margin
+from robostack.task.margins import diverged, margin, margin_at_start
 from robostack.task.monitor import GoalMonitor
 from robostack.task.predicate import memoryless
 from robostack.task.wording import text
@@ -24,6 +24,7 @@ __all__ = [
     "ground",
     "init_violation",
     "margin",
+    "margin_at_start",
     "memoryless",
     "text",
 ]

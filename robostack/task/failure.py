@@ -18,10 +18,12 @@ from robostack.task.predicate import (
     Exists,
     ForAll,
     Implies,
+    Initially,
     Once,
     Or,
     Seq,
     atoms_of,
+    children,
     is_distinct,
     negation,
 )
@@ -80,10 +82,12 @@ def _worst(pred: AnyPred, world: World, memory: Memory, env: Env) -> AnyPred:
     def value(part: AnyPred) -> float:
         return evaluate(part, world, env, memory)
 
-    if isinstance(pred, (And, Or)):
-        return _worst((min if isinstance(pred, And) else max)(pred.parts, key=value), world, memory, env)
-    if isinstance(pred, Implies):
-        return _worst(max((negation(pred.parts[0]), pred.parts[1]), key=value), world, memory, env)
+    if isinstance(pred, And):
+        return _worst(min(pred.parts, key=value), world, memory, env)
+    if isinstance(pred, (Or, Implies)):
+        parts = pred.parts if isinstance(pred, Or) else (negation(pred.parts[0]), pred.parts[1])
+        open_parts = [part for part in parts if not _is_past(part)]
+        return _worst(max(open_parts or parts, key=value), world, memory, env)
     if isinstance(pred, Once):
         return _worst(pred.part, world, memory, env)
     if isinstance(pred, Seq):
@@ -92,6 +96,12 @@ def _worst(pred: AnyPred, world: World, memory: Memory, env: Env) -> AnyPred:
         part, bound = _decisive(pred, world, memory, env)
         return _worst(part, world, memory, bound)
     return ground_in(pred, tuple(world.entities.values()), env)
+
+
+def _is_past(pred: AnyPred) -> bool:
+    """Only about the state at reset: nothing could have been done about it."""
+    below = children(pred)
+    return isinstance(pred, Initially) or (bool(below) and all(_is_past(part) for part in below))
 
 
 def _decisive(pred: ForAll | Exists | Count, world: World, memory: Memory, env: Env) -> tuple[AnyPred, dict[str, str]]:

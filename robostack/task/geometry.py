@@ -165,6 +165,17 @@ def _to_world(world: World, body: int, point: Vec3) -> Vec3:
 
 def depth_in(world: World, entity: str, point: Vec3) -> float:
     """Signed distance of a world point to the walls of the entity's interior, positive inside [m]."""
+    side, height = _depths(world, entity, point)
+    return min(side, height)
+
+
+def sideways_in(world: World, entity: str, point: Vec3) -> float:
+    """The same without regard to its floor and its brim [m]."""
+    return _depths(world, entity, point)[0]
+
+
+def _depths(world: World, entity: str, point: Vec3) -> tuple[float, float]:
+    """Signed distances to the side walls and to the ends along the interior's z axis [m]."""
     binding = world.entities[entity]
     interior = binding.interior
     assert interior is not None, f"'{entity}' has no interior"
@@ -180,7 +191,7 @@ def depth_in(world: World, entity: str, point: Vec3) -> float:
         if interior.round
         else min(interior.half[0] - abs(u), interior.half[1] - abs(v))
     )
-    return min(side, interior.half[2] - abs(w))
+    return side, interior.half[2] - abs(w)
 
 
 def _interior_body(binding: EntityBinding) -> int:

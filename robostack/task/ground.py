@@ -124,8 +124,8 @@ def ground_in(pred: AnyPred, entities: tuple[Attributes, ...], env: Env) -> AnyP
         names = members(pred.body.among, entities)
         parts = [ground_in(pred.body.pred, entities, {**env, pred.body.var: name}) for name in names]
         if isinstance(pred, Count):
-            cases = _cases(parts, pred.body.cmp, pred.body.n)
-            return cases if cases is not None else _written_out(pred, names, entities, env)
+            spelled = cases(parts, pred.body.cmp, pred.body.n)
+            return spelled if spelled is not None else _written_out(pred, names, entities, env)
         return (all_of if isinstance(pred, ForAll) else any_of)(*parts)
     parts = tuple(ground_in(part, entities, env) for part in children(pred))
     return pred.model_copy(update={"part": parts[0]} if hasattr(pred, "part") else {"parts": parts})
@@ -156,16 +156,16 @@ def _ground_distinct(pred: ForAll, entities: tuple[Attributes, ...], env: Env) -
     return any_of(*(all_of(*(table[pair] for pair in zip(rows, order, strict=True))) for order in orders))
 
 
-def _cases(parts: list[AnyPred], cmp: Cmp, n: int) -> AnyPred | None:
-    """The count as a disjunction over which members it is true for; None when there are too many cases."""
+def cases(parts: list[AnyPred], cmp: Cmp, n: int) -> AnyPred | None:
+    """The count as a disjunction over which members it is true for; None when there are more than 64 cases."""
     if cmp == "==":
-        least = _cases(parts, ">=", n) if n > 0 else None
-        most = _cases(parts, "<=", n) if n < len(parts) else None
+        least = cases(parts, ">=", n) if n > 0 else None
+        most = cases(parts, "<=", n) if n < len(parts) else None
         if (n > 0 and least is None) or (n < len(parts) and most is None):
             return None
         return all_of(*(side for side in (least, most) if side is not None))
     if cmp == "<=":
-        return _cases([negation(part) for part in parts], ">=", len(parts) - n)
+        return cases([negation(part) for part in parts], ">=", len(parts) - n)
     if not 0 < n <= len(parts) or math.comb(len(parts), n) > MAX_TERMS:
         return None
     subsets = itertools.combinations(parts, n)

@@ -43,6 +43,19 @@ def margin(pred: AnyPred, world: World) -> float:
     return math.nan if diverged(world) else evaluate(pred, world)
 
 
+def margin_at_start(goal: AnyPred, world: World) -> float:
+    """Margin of a goal, which may have memory, as a monitor sees it when it looks for the first time.
+
+    At reset this must be negative: a latch would close at once. A sequence is always false then.
+    """
+    if diverged(world):
+        return math.nan
+    memory = Memory((goal,), world)
+    memory.reset()
+    memory.update()
+    return evaluate(goal, world, _TOP, memory)
+
+
 def diverged(world: World) -> bool:
     """Whether the state has NaN or infinity in it."""
     qpos, qvel = world.data.qpos, world.data.qvel

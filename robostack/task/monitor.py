@@ -104,10 +104,7 @@ class GoalMonitor:
             a, b, c, d, e, f = qvel[dof : dof + 6].tolist()
             if not (a * a + b * b + c * c <= lin2 and d * d + e * e + f * f <= ang2):
                 return False
-        for entity, joint in self._joints:
-            if not self.world.joint_speed(entity, joint) <= JOINT_RATE:
-                return False
-        return True
+        return not self._joints or all(self.world.joint_speed(*joint) <= JOINT_RATE for joint in self._joints)
 
     def is_released(self) -> bool:
         """The robot touches no manipuland, tool or joint of the goal now, or the task does not ask for it."""

@@ -78,7 +78,8 @@ def _contrary(first, second) -> bool:
 
 
 def _springs_back(env: TaskEnv, args: tuple[str | float, ...]) -> bool:
-    binding = env.scene.world.entities.get(str(args[0])) if len(args) > 1 else None
-    joint = binding.joints.get(str(args[1:][0])) if binding else None
+    names = [str(arg) for arg in args[:2]]
+    binding = env.scene.world.entities.get(names[0]) if len(names) == 2 else None
+    joint = binding.joints.get(names[1]) if binding else None
     model = env.scene.model
     return joint is not None and bool(model.jnt_stiffness[model.dof_jntid[joint.dof]] > 0)

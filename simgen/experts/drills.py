@@ -127,15 +127,31 @@ def _take_out(profile: RobotProfile) -> Parts:
     return [bin_, zone, block], goal, [_sub("place_on", "block", "zone", goal=goal)]
 
 
-def _under_shelf(profile: RobotProfile) -> Parts:
-    s = profile.object_scale
-    shelf = _thing(profile, "shelf", "fixture", (0.7, 0.4, 0.8, 0.6), color="brown")
+def _beside_shelf(profile: RobotProfile) -> Parts:
+    """The block stands so close before the shelf that a hand from straight above does not fit."""
+    scale = profile.object_scale
+    size = tuple(scale * s for s in (0.16, 0.22, 0.15))
     x0, y0, x1, y1 = profile.workspace
-    del s, x0, y0, x1, y1
-    block = _thing(profile, "block", "manipuland", (0.45, 0.45, 0.5, 0.55), color="red", clearance=0.0)
-    zone = _thing(profile, "zone", "zone", (0.0, 0.0, 0.3, 0.2), color="green")
+    shelf = _thing(profile, "shelf", "fixture", (0.9, 0.5, 0.9, 0.5), color="brown", clearance=0.0)
+    shelf = shelf.model_copy(update={"size": size})
+    front = x0 + 0.9 * (x1 - x0) - 0.5 * size[0]
+    depth = 0.5 * profile.size("block")[0]
+    near, far = (front - depth - gap * scale - x0 for gap in (0.006, 0.002))
+    box = (near / (x1 - x0), 0.4, far / (x1 - x0), 0.6)
+    block = _thing(profile, "block", "manipuland", box, color="red", clearance=0.0)
+    zone = _thing(profile, "zone", "zone", (0.2, 0.0, 0.4, 0.1), color="green")
     goal = atom("on", "block", "zone")
-    return [shelf, zone, block], goal, [_sub("place_on", "block", "zone", goal=goal)]
+    return [shelf, block, zone], goal, [_sub("place_on", "block", "zone", goal=goal)]
+
+
+def _around_wall(profile: RobotProfile) -> Parts:
+    """A wall between the block and its place, higher than the arm can carry it."""
+    wall = _thing(profile, "shelf", "distractor", (1.3, 0.5, 1.3, 0.5), color="brown")
+    wall = wall.model_copy(update={"size": tuple(profile.object_scale * s for s in (0.3, 0.03, 0.55)), "id": "wall"})
+    block = _thing(profile, "block", "manipuland", (0.8, 0.9, 0.95, 1.0), color="red", clearance=0.03)
+    zone = _thing(profile, "zone", "zone", (0.75, 0.0, 0.9, 0.1), color="green")
+    goal = atom("on", "block", "zone")
+    return [wall, zone, block], goal, [_sub("place_on", "block", "zone", goal=goal)]
 
 
 _FAR: Box = (0.85, 0.3, 0.95, 0.7)
@@ -159,5 +175,6 @@ _DRILLS: dict[str, Callable[[RobotProfile], Parts]] = {
     "tool_push": _tool_push,
     "cover": _cover,
     "take_out": _take_out,
-    "under_shelf": _under_shelf,
+    "beside_shelf": _beside_shelf,
+    "around_wall": _around_wall,
 }

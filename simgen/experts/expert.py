@@ -13,11 +13,13 @@ from robostack.sim.scene import state_sha, versions
 from robostack.task.evaluate import failure_code
 from robostack.types import Episode
 from simgen.experts.agenda import Agenda
-from simgen.experts.method import METHODS, ORDER, Context, Keyframe, Method
+from simgen.experts.keyframes import Keyframe, Marks
+from simgen.experts.method import METHODS, ORDER, Context, Method
 from simgen.experts.result import Code, EpisodeOver, Result
 from simgen.experts.skills import Skills
 
 _TRIES = 3
+_CALM_S = 0.3  # for objects to come to rest, before their hold counts
 
 
 class Expert:
@@ -40,8 +42,10 @@ class Expert:
         self._chain: list[Method] = [chosen[name]() for name in ORDER if name in chosen]
         self.env, self.skills, self.folder = env, Skills(env), folder
         self.skills.on_action = self._record
+        self.skills.note = lambda event, subject: self._marks.note(event, subject, len(self._rows["action"]))
         self.log: list[str] = []
         self._agenda = Agenda(env)
+        self._foreign: np.ndarray | None = None  # the last action that did not come from the skills
         self.methods: tuple[str, ...] = ()
         self.keyframes: tuple[Keyframe, ...] = ()
 
@@ -76,12 +80,19 @@ class Expert:
                 if needed and not self._agenda.needed(index):
                     continue
                 result = self._achieve(index, scene_seed)
-                if self.env.monitor.goal_margin() >= 0:
-                    self.skills.home()
+                if self._settled():
                     return Result(Code.OK)
                 if self._agenda.in_order and not self._agenda.met(index):
                     break
         return result if not result.ok else Result(Code.POST_FALSE, "the skills ended but the goal does not hold")
+
+    def _settled(self) -> bool:
+        """Whether the goal holds, and goes on doing so when the arm is back at rest."""
+        if self.env.monitor.goal_margin() < 0:
+            return False
+        self.skills.home()
+        self.skills.wait(self.env.task.hold.seconds + _CALM_S)
+        return self.env.monitor.goal_margin() >= 0
 
     def _achieve(self, index: int, scene_seed: int) -> Result:
         """Let one method after the other try a subgoal; stop at the first after which it holds."""
@@ -89,17 +100,27 @@ class Expert:
         ctx = Context(self.env, self.skills, self._send, index, scene_seed, self.folder)
         self._agenda.start(index)
         for method in self._chain:
-            result = method.attempt(ctx, subgoal)
+            self._foreign, achieved = None, False
+            self._marks = Marks(self.env, index, subgoal, len(self._rows["action"]))
+            try:
+                result = method.attempt(ctx, subgoal)
+            finally:  # the episode may have ended in success while the method was still withdrawing
+                achieved = self._agenda.achieved(index)
+                if achieved:
+                    self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
+                    self.keyframes += self._marks.finished(len(self._rows["action"]))
             self.log.append(f"{subgoal.skill}{subgoal.args} by {method.name}: {result.code} {result.info}")
-            if self._agenda.achieved(index):
-                self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
+            if self._foreign is not None:
+                self.skills.resume(float(self._foreign[-1]))
+            if achieved:
                 break
         return result
 
     def _send(self, action: np.ndarray) -> None:
         if self.env.over:
             raise EpisodeOver
-        self._record(np.asarray(action, np.float32))
+        self._foreign = np.asarray(action, np.float32)
+        self._record(self._foreign)
 
     def _record(self, action: np.ndarray) -> None:
         scene, rows = self.env.scene, self._rows

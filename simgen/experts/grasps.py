@@ -14,10 +14,12 @@ from simgen.experts.arm import Arm
 from simgen.experts.motion import Pose
 
 _FLOOR = 0.004  # between fingertips and table, for arms that cannot point exactly down [m]
-_MIN_GRIP = 0.008  # height over which the pads must face the object [m]
-_COVER = 0.012  # of the object that the pads shall face at least, at object scale 1 [m]
+_SLIT = 0.001  # between fingertips and what is below the part that they take [m]
+_MIN_GRIP = 0.008  # height over which the pads must face the object, at object scale 1 [m]
+_COVER = 0.009  # of the object that the pads shall face at least, at object scale 1 [m]
 _SPAN = 0.97  # share of the gripper's opening that an object may fill
 _SLACK = (0.022, 0.012)  # room at both sides of the object together where a fully open gripper does not fit [m]
+HOVER = 0.09  # height from which a thorough arm comes down where it cannot come over everything [m]
 _TILTS = (0.45, -0.45, 0.9, -0.9, 1.35)  # from straight down, for thorough searches [rad]
 
 
@@ -30,19 +32,24 @@ class Grasp:
     before: Pose
 
 
-def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
+def grasps(arm: Arm, obj: str, *, above: float = 0.0) -> Iterator[Grasp]:
     """Grasps of ``obj``, best first: from above around its middle with the gripper fully open, then narrower ones.
 
-    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; ``high`` starts
-    with these. Thorough arms also come tilted.
+    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; they leave at
+    least the lowest ``above`` [m] of it free. Thorough arms also come tilted.
     """
-    height, poses, most = arm.transit_height(), _poses(arm, obj), _highest(arm, obj)
-    for share in (1.0, 0.5) if high else (0.0, 0.5, 1.0):
+    height, poses = arm.transit_height(), _poses(arm, obj)
+    most = _highest(arm, obj, poses)
+    lift = max(0.0, extent_z(arm.world, obj)[0] + above + arm.planner.tip_below - poses[0][0].pos[2]) if poses else 0.0
+    poses, most = [(pose.moved([0.0, 0.0, lift]), width) for pose, width in poses], most - lift
+    for share in (0.0, 0.5, 1.0):
         raised = [(pose.moved([0.0, 0.0, share * most]), width) for pose, width in poses]
         for slack in (None, *_SLACK):
             for pose, width in raised:
                 opening = 1.0 if slack is None else arm.opening_around(width, slack)
                 yield Grasp(pose, opening, pose.lifted(max(height, pose.pos[2] + 0.04 * arm.scale)))
+                if arm.thorough:
+                    yield Grasp(pose, opening, pose.lifted(pose.pos[2] + HOVER * arm.scale))
         if most < 0.002:
             break
     if not arm.thorough:
@@ -55,9 +62,8 @@ def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
                 yield Grasp(tilted, opening, tilted.moved(back))
 
 
-def _highest(arm: Arm, obj: str) -> float:
+def _highest(arm: Arm, obj: str, poses: list[tuple[Pose, float]]) -> float:
     """How far above the usual grasp the tool may stay [m]."""
-    poses = _poses(arm, obj)
     if not poses or load_asset(arm.world.entities[obj].card).grasp_axis == "rim":
         return 0.0
     tips = float(poses[0][0].pos[2]) - arm.planner.tip_below
@@ -74,8 +80,9 @@ def _poses(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
     rot = arm.world.rot(obj)
     center = arm.world.pos(obj) + rot @ np.asarray(grip.center)
     half_z = float(np.abs(rot[2]) @ np.asarray(grip.half))
-    z = max(center[2], extent_z(arm.world, obj)[0] + arm.planner.tip_below + _FLOOR)
-    if center[2] + half_z - (z - arm.planner.tip_below) < _MIN_GRIP:
+    below = max(extent_z(arm.world, obj)[0] + _FLOOR, center[2] - half_z + _SLIT)
+    z = max(center[2], below + arm.planner.tip_below)
+    if center[2] + half_z - (z - arm.planner.tip_below) < _MIN_GRIP * arm.scale:
         return []
     spot = np.array([center[0], center[1], z])
     found = []
@@ -104,7 +111,7 @@ def _rim(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
     top = extent_z(arm.world, obj)[1]
     z = top - min(arm.planner.tip_below, 0.7 * (top - extent_z(arm.world, obj)[0])) + 0.002
     z = max(z, extent_z(arm.world, obj)[0] + arm.planner.tip_below + _FLOOR)
-    if top - (z - arm.planner.tip_below) < _MIN_GRIP:
+    if top - (z - arm.planner.tip_below) < _MIN_GRIP * arm.scale:
         return []
     sides = range(8) if inner.round else range(0, 8, 2)
     found = []

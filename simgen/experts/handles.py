@@ -16,9 +16,8 @@ from jaxtyping import Float
 from robostack.task.world import JointBinding
 from simgen.experts.arm import Arm
 from simgen.experts.motion import Path, PlanFailure, Pose
-from simgen.experts.result import Code, Result
+from simgen.experts.result import PLANNING, Code, Result
 
-_GRIP_S = 0.35
 _NEAR = 0.05  # a joint this close to its target is there [fraction]
 _RUN_UP = 0.015  # free way before a push meets the handle, at object scale 1 [m]
 _PRESS = 0.002  # how far a push goes on against a joint's stop, at object scale 1 [m]
@@ -97,7 +96,7 @@ def move(arm: Arm, entity: str, joint: str, target: float, *, pushing: bool) -> 
     result = Result(Code.OK)
     for way in ways:
         result = way(arm, entity, joint, target)
-        if result.code not in (Code.NO_IK, Code.COLLISION, Code.NO_PATH, Code.UNREACHABLE):
+        if result.code not in PLANNING:
             break
     return result
 
@@ -139,7 +138,7 @@ def _act(arm: Arm, handle: Handle, reach: list[Pose], way: Path) -> Result:
     opening = arm.opening
     arm.follow(reach)
     arm.settle()
-    arm.grip(0.0, _GRIP_S)
+    arm.close()
     arm.note("grasp", handle.part)
     arm.follow(way.poses)
     arm.settle()

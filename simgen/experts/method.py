@@ -6,10 +6,10 @@ A method reads the simulator's state as it likes and may simulate on copies of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -57,59 +57,16 @@ class Method(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Keyframe:
-    """Where the tool was at a moment that matters, relative to what it acted on.
-
-    Attributes:
-        subgoal: index into ``TaskSpec.subgoals``.
-        step: control steps since reset.
-        event: ``start``, ``grasp``, ``release`` or ``end``.
-        frame: the entity whose frame the pose is in, or ``<entity>.<joint>`` for the frame of that joint's handle.
-        pos, quat: pose of the tool in that frame [m; w, x, y, z].
-        opening: of the gripper, 0 closed to 1 open.
-    """
-
-    subgoal: int
-    step: int
-    event: str
-    frame: str
-    pos: tuple[float, float, float]
-    quat: tuple[float, float, float, float]
-    opening: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; ``from_dict`` inverts it."""
-        return {
-            "subgoal": self.subgoal,
-            "step": self.step,
-            "event": self.event,
-            "frame": self.frame,
-            "pos": list(self.pos),
-            "quat": list(self.quat),
-            "opening": self.opening,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Keyframe:
-        """Inverse of ``to_dict``."""
-        x, y, z = (float(v) for v in values["pos"])
-        w, i, j, k = (float(v) for v in values["quat"])
-        return cls(
-            subgoal=int(values["subgoal"]),
-            step=int(values["step"]),
-            event=str(values["event"]),
-            frame=str(values["frame"]),
-            pos=(x, y, z),
-            quat=(w, i, j, k),
-            opening=float(values["opening"]),
-        )
-
-
 def _skill() -> Method:
     from simgen.experts.recipes import SkillMethod
 
     return SkillMethod()
+
+
+def _motion() -> Method:
+    from simgen.experts.recipes import MotionMethod
+
+    return MotionMethod()
 
 
 def _trajopt() -> Method:
@@ -126,5 +83,6 @@ def _rl() -> Method:
 
 METHODS: Registry[Callable[[], Method]] = Registry("method")
 METHODS.add("skill", _skill)
+METHODS.add("motion", _motion)
 METHODS.add("trajopt", _trajopt)
 METHODS.add("rl", _rl)

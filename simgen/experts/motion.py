@@ -17,7 +17,8 @@ from robostack.sim.rotation import yaw_rotation
 from robostack.sim.scene import Scene
 
 _MAX_POSITION_ERROR = 2e-3
-_CHECK_EVERY = 2  # samples between collision checks: under 2 cm of travel
+_LEAP = 2.5  # joint motion per control step beyond which the arm cannot keep up, over what its speed allows
+_CHECK_M, _CHECK_RAD, _CHECK_STEPS = 0.012, 0.1, 2  # travel, turn, samples after which collisions are checked again
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Planner:
 
     def __init__(self, scene: Scene, *, speed: float = 0.35, turn_speed: float = 1.6):
         self.scene, self._speed, self._turn_speed = scene, speed, turn_speed
+        self._leap = _LEAP * np.asarray(scene.card.arm.velocity) / scene.spec.robot.control_hz
         self._scratch = mujoco.MjData(scene.model)
         _, home = scene.ik.forward(scene.ik.home)
         x = np.array([home[0, 0], home[1, 0], 0.0])
@@ -175,9 +177,9 @@ class Planner:
     ) -> Path:
         """Follow the poses with inverse kinematics from ``q0`` on; raises PlanFailure where that fails.
 
-        ``hits(q, index)`` names what would collide at pose ``index``; it is asked at every other pose and the last.
+        ``hits(q, index)`` names what would collide at pose ``index``; it is asked every centimetre or so.
         """
-        q = q0
+        q, checked = q0, (-_CHECK_STEPS, poses[0], q0)
         for i, pose in enumerate(poses):
             result = self.scene.ik.solve(pose.pos, self.rotation(pose), q, iterations=20)
             if result.position_error > _MAX_POSITION_ERROR or result.rotation_error > self.scene.card.tilt_tolerance:
@@ -186,8 +188,14 @@ class Planner:
                     f"tool misses {np.round(pose.pos, 3).tolist()} by {result.position_error * 1e3:.0f} mm,"
                     f" {np.rad2deg(result.rotation_error):.0f} deg",
                 )
+            if (np.abs(result.q - q) > self._leap).any():
+                raise PlanFailure("NO_IK", f"the arm would have to swing round at {np.round(pose.pos, 3).tolist()}")
             q = result.q
-            if i % _CHECK_EVERY == 0 or i == len(poses) - 1:
+            far = (
+                np.abs(pose.pos - checked[1].pos).max() > _CHECK_M or np.abs(q - checked[2]).max() > _CHECK_RAD
+            ) or i - checked[0] >= _CHECK_STEPS
+            if far or i == len(poses) - 1:
+                checked = (i, pose, q)
                 hit = hits(q, i)
                 if hit:
                     raise PlanFailure("COLLISION", f"{hit} at {np.round(pose.pos, 3).tolist()}")

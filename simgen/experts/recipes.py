@@ -1,4 +1,4 @@
-"""The method "skill": which skills, on which targets, bring a subgoal about."""
+"""The methods "skill" and "motion": which skills, on which targets, bring a subgoal about."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from robostack.task.atoms import ATOMS
 from robostack.task.spec import Subgoal
 from simgen.experts.handles import move
 from simgen.experts.method import Context
-from simgen.experts.result import Code, Result
+from simgen.experts.result import PLANNING, Code, Result
 from simgen.experts.skills import Skills
 from simgen.experts.targets import targets
 from simgen.experts.tools import insert, tool_push
+
+_SEARCHES = 10  # detours that one attempt may search for
 
 
 class SkillMethod:
@@ -36,6 +38,28 @@ class SkillMethod:
         return Result(Code.PRECOND_FALSE, f"no skill for '{subgoal.skill}'")
 
 
+class MotionMethod:
+    """The same skills with detours planned in joint space, and with grasps that come tilted or over an edge."""
+
+    name = "motion"
+
+    def __init__(self):
+        self._skills = SkillMethod()
+
+    def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
+        """See ``Method.attempt``."""
+        arm = ctx.skills
+        arm.thorough = True
+        try:
+            for arm.detours.budget in (0, _SEARCHES):  # what needs no search first
+                result = self._skills.attempt(ctx, subgoal)
+                if result.ok or result.code not in PLANNING:
+                    break
+            return result
+        finally:
+            arm.thorough, arm.detours.budget = False, 0
+
+
 def _pick_and_place(skills: Skills, subgoal: Subgoal) -> Result:
     obj = str(subgoal.args[0])
     result = skills.pick(obj)
@@ -43,7 +67,7 @@ def _pick_and_place(skills: Skills, subgoal: Subgoal) -> Result:
         return result
     for target in targets(skills, subgoal):
         result = skills.place(obj, target.pos, touching=target.touching, yaw_hint=target.yaw)
-        if result.code not in (Code.NO_IK, Code.COLLISION, Code.NO_PATH):
+        if result.code not in PLANNING:
             return result
     skills.put_back(obj)
     return result

@@ -22,6 +22,9 @@ class Code(StrEnum):
     POST_FALSE = "POST_FALSE"
 
 
+PLANNING = frozenset((Code.NO_IK, Code.NO_PATH, Code.COLLISION, Code.UNREACHABLE))  # nothing has been moved
+
+
 @dataclass(frozen=True)
 class Result:
     """Outcome of a skill, with a sentence for the log."""

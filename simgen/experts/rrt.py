@@ -15,16 +15,22 @@ from jaxtyping import Float
 from simgen.experts.motion import Held, Path, PlanFailure, Planner, Pose
 
 _RANGE, _CHECK_EVERY = 0.4, 0.05  # longest extension, distance between collision checks [rad]
-_ITERATIONS, _TRIES, _GOALS = 3000, 3, 4
+_ITERATIONS, _TRIES, _GOALS = 2000, 2, 3
 _SHORTCUTS = 60
-_SPEED, _SMOOTHING_S = 0.45, 0.3  # share of the card's joint speeds; window of the moving average
+_SPEED = 0.45  # share of the card's joint speeds
+_SMOOTHING_S = (0.3, 0.15, 0.0)  # windows of the moving average that rounds corners off, widest first [s]
 
 
 class JointPlanner:
-    """Plans detours for one scene. The same question gives the same path, in every process."""
+    """Plans detours for one scene. The same question gives the same path, in every process.
+
+    Attributes:
+        budget: how many searches may still be made; each takes up to seconds.
+    """
 
     def __init__(self, planner: Planner):
         self.planner, self.scene = planner, planner.scene
+        self.budget = 0
 
     def plan(
         self,
@@ -46,14 +52,16 @@ class JointPlanner:
             raise PlanFailure("COLLISION", f"{hit} where the detour starts")
         goals = self._goals(goal, q0, hits)
         failure = PlanFailure("NO_PATH", f"no way round to {np.round(goal.pos, 3).tolist()} was found")
-        for attempt in range(_TRIES):
+        for attempt in range(min(_TRIES, self.budget)):
+            self.budget -= 1
             corners = _rrt_connect(q0, goals, self._bounds(), hits, seed=1 + attempt)
             if corners is None:
                 continue
-            try:
-                return self.planner.track(self._poses(corners, start, goal), q0, hits)
-            except PlanFailure as error:
-                failure = error
+            for window_s in _SMOOTHING_S:
+                try:
+                    return self.planner.track(self._poses(corners, start, goal, window_s), q0, hits)
+                except PlanFailure as error:
+                    failure = error
         raise failure
 
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +86,7 @@ class JointPlanner:
             raise PlanFailure(code, f"{why} at {np.round(goal.pos, 3).tolist()}")
         return sorted(found, key=lambda q: float(np.abs(q - q0).max()))
 
-    def _poses(self, corners: np.ndarray, start: Pose, goal: Pose) -> list[Pose]:
+    def _poses(self, corners: np.ndarray, start: Pose, goal: Pose, window_s: float) -> list[Pose]:
         """Tool poses at the control rate along the corners: minimum-jerk over the whole way, corners rounded off."""
         rate = self.scene.spec.robot.control_hz
         limit = _SPEED * np.asarray(self.scene.card.arm.velocity)
@@ -89,7 +97,7 @@ class JointPlanner:
         u = np.arange(n + 1) / n
         at = seconds[-1] * u**3 * (10 - 15 * u + 6 * u * u)
         q = np.stack([np.interp(at, seconds, column) for column in corners.T], axis=1)
-        window = max(1, round(_SMOOTHING_S * rate)) | 1
+        window = max(1, round(window_s * rate)) | 1
         pad = window // 2
         padded = np.concatenate([np.repeat(q[:1], window, axis=0), q, np.repeat(q[-1:], window, axis=0)])
         kernel = np.full(window, 1.0 / window)

@@ -12,11 +12,10 @@ from robostack.sim.env import TaskEnv
 from robostack.task.atoms import ATOMS
 from robostack.task.geometry import bottom
 from simgen.experts.arm import Arm
-from simgen.experts.grasps import Grasp, grasps
+from simgen.experts.grasps import HOVER, Grasp, grasps
 from simgen.experts.motion import Held, Path, PlanFailure, Pose
 from simgen.experts.result import Code, Result
 
-_GRIP_S = 0.35
 _MOST_MISSES = 2  # in one attempt to pick: the object lies elsewhere by then
 
 
@@ -29,10 +28,12 @@ class Skills(Arm):
 
     # Pick.
 
-    def pick(self, obj: str, *, high: bool = False) -> Result:
-        """Grasp ``obj`` and lift it to transport height; ``high`` takes it near its top."""
+    def pick(self, obj: str, *, above: float = 0.0) -> Result:
+        """Grasp ``obj`` and lift it to transport height; its lowest ``above`` [m] stay free of the fingers."""
+        if self.held is not None and self.held.entity == obj and self.grasped(obj):
+            return Result(Code.OK)
         result, refused, misses = Result(Code.UNREACHABLE, f"'{obj}' has no part that the gripper can take"), False, 0
-        for grasp in grasps(self, obj, high=high):
+        for grasp in grasps(self, obj, above=above):
             saved = self.opening
             try:
                 path = self._approach(grasp, obj)
@@ -43,7 +44,7 @@ class Skills(Arm):
                 continue
             self.follow(path)
             self.settle()
-            self.grip(0.0, _GRIP_S)
+            self.close()
             if not self.grasped(obj):
                 self.grip(grasp.opening, self.scene.card.gripper.release_s)
                 self.go([grasp.before], touching=[obj])
@@ -59,14 +60,23 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
+        hit = self.planner.collision(self.q_at(grasp.pose), grasp.opening, None, frozenset((obj,)))
+        if hit:  # the cheapest question first
+            raise PlanFailure("COLLISION", f"{hit} at {np.round(grasp.pose.pos, 3).tolist()}")
         reach = self.reach(grasp.before)
         down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
         return [*reach.poses, *down.poses]
 
     def _lift(self, obj: str, grasp: Grasp) -> Result:
-        upright = grasp.pose.tilt == 0.0
-        lift = self.go([self.pose.lifted(self.transit_height()) if upright else grasp.before], touching=[obj])
+        ways = [grasp.before]
+        if self.planner.is_downward(grasp.pose):
+            ways.insert(0, self.pose.lifted(self.transit_height()))
+        lift = Result(Code.OK)
+        for way in ways:
+            lift = self.go([way], touching=[obj])
+            if lift.ok:
+                break
         if not lift.ok:
             return lift
         return Result(Code.OK) if self.grasped(obj) else Result(Code.DROPPED, f"'{obj}' slipped while lifting")
@@ -130,7 +140,13 @@ class Skills(Arm):
         turned = replace(self.pose, yaw=yaw)
         goal = replace(turned, pos=target - self.planner.rotation(turned) @ self.held.pos)
         above = goal.lifted(max(self.pose.pos[2], goal.pos[2] + 0.01 * self.scale))
-        reach = self.reach(above, touching=[obj])
+        try:
+            reach = self.reach(above, touching=[obj])
+        except PlanFailure:
+            if not self.thorough:
+                raise
+            above = goal.lifted(goal.pos[2] + HOVER * self.scale)
+            reach = self.reach(above, touching=[obj])
         down = self.plan([above, goal], touching=[obj, *touching], slow=0.7, q0=reach.q)
         self._check_release(down, obj)
         return reach, down

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from simgen.grammar.words import ARTICLES, COLOR_WORDS, DIRECTIONS, NUMBERS, SPELLINGS, plural
+from robostack.task.predicate import Cmp
+from simgen.grammar.words import (
+    ARTICLES,
+    BOUNDS,
+    COLOR_WORDS,
+    DIRECTIONS,
+    NUMBERS,
+    QUANTITIES,
+    SPELLINGS,
+    plural,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,14 @@ class Group:
         return tuple(Thing(self.card, self.noun, color) for color in colors)
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """How many, e.g. "at least two"; a bare number means exactly that many."""
+
+    cmp: Cmp
+    n: int
+
+
 class Kind(Protocol):
     """What may fill a slot."""
 
@@ -61,7 +79,7 @@ class Kind(Protocol):
         """The filling with canonical punctuation."""
         ...
 
-    def read(self, text: str) -> str | Thing | Group:
+    def read(self, text: str) -> object:
         """The meaning of a filling."""
         ...
 
@@ -100,6 +118,57 @@ class Choice:
     def fillings(self) -> Iterator[str]:
         """All options."""
         return iter(self.options)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Wordings with a meaning each."""
+
+    options: Mapping[str, str]
+
+    @property
+    def pattern(self) -> str:
+        """Any of the wordings, the longest first."""
+        return _any(tuple(sorted(self.options, key=len, reverse=True)))
+
+    def canonical(self, text: str) -> str:
+        """As it is."""
+        return text
+
+    def read(self, text: str) -> str:
+        """Its meaning."""
+        return self.options[text]
+
+    def fillings(self) -> Iterator[str]:
+        """All wordings."""
+        return iter(self.options)
+
+
+@dataclass(frozen=True)
+class QuantityPhrase:
+    """[exactly | only | just | at least | at most] one | two | three."""
+
+    bounds: tuple[str, ...] = tuple(BOUNDS)
+
+    @property
+    def pattern(self) -> str:
+        """The bound is optional."""
+        return f"(?:{_any(self.bounds)} )?{_any(tuple(QUANTITIES))}"
+
+    def canonical(self, text: str) -> str:
+        """As it is."""
+        return text
+
+    def read(self, text: str) -> Quantity:
+        """Comparison and number."""
+        bound, _, number = text.rpartition(" ")
+        cmp: Cmp = ">=" if BOUNDS.get(bound) == ">=" else "<=" if BOUNDS.get(bound) == "<=" else "=="
+        return Quantity(cmp, QUANTITIES[number])
+
+    def fillings(self) -> Iterator[str]:
+        """All of them."""
+        for parts in itertools.product(("", *self.bounds), QUANTITIES):
+            yield " ".join(p for p in parts if p)
 
 
 @dataclass(frozen=True)

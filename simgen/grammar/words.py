@@ -24,6 +24,8 @@ SPELLINGS = {"grey": "gray"}
 COLOR_WORDS = (*COLORS, *SPELLINGS)
 ARTICLES = ("the", "a", "an")
 NUMBERS = {"two": 2, "three": 3, "four": 4}
+QUANTITIES = {"one": 1, "two": 2, "three": 3}
+BOUNDS = {"exactly": "==", "only": "==", "just": "==", "at least": ">=", "at most": "<="}
 DIRECTIONS = ("left", "right", "front", "back")
 
 BLOCKS = {"block": "block", "cube": "block"}
@@ -32,7 +34,20 @@ BALLS = {"ball": "ball", "sphere": "ball"}
 BOWLS = {"bowl": "bowl"}
 TRAYS = {"tray": "tray", "box": "tray", "bin": "tray"}
 PLATES = {"plate": "plate", "dish": "plate"}
+CRATES = {"crate": "bin", "basket": "bin"}
 ZONES = {"region": "zone", "zone": "zone", "area": "zone"}
+MUGS = {"mug": "mug", "cup": "mug"}
+LIDDED = {"box": "box", "carton": "box"}
+LIDS = {"lid": "lid", "cover": "lid"}
+PEGS = {"peg": "peg", "pin": "peg"}
+STICKS = {"stick": "stick", "tool": "stick"}
+SOCKETS = {"socket": "socket", "hole": "socket"}
+SHELVES = {"shelf": "shelf", "rack": "shelf"}
+DRAWERS = {"drawer": "drawer"}
+CABINETS = {"cabinet": "cabinet", "cupboard": "cabinet"}
+BUTTONS = {"button": "button"}
+LEVERS = {"lever": "lever"}
+DIALS = {"dial": "dial", "knob": "dial"}
 
 PALETTES = {
     "block": COLORS,
@@ -42,13 +57,28 @@ PALETTES = {
     "bowl": ("blue", "white", "gray", *COLORS),
     "plate": ("blue", "white", "gray", *COLORS),
     "tray": ("gray", "white", "blue", *COLORS),
+    "bin": ("gray", "brown", "blue", *COLORS),
+    "mug": ("white", "blue", "yellow", *COLORS),
+    "box": ("brown", "gray", "blue", *COLORS),
+    "lid": ("white", "gray", "blue", *COLORS),
+    "peg": COLORS,
+    "stick": ("brown", "black", "gray", *COLORS),
+    "socket": ("gray", "brown", "white", *COLORS),
+    "shelf": ("brown", "gray", "white", *COLORS),
+    "drawer": ("white", "brown", "gray", *COLORS),
+    "cabinet": ("brown", "white", "gray", *COLORS),
+    "button": ("red", "green", "blue", *COLORS),
+    "lever": ("black", "red", "blue", *COLORS),
+    "dial": ("gray", "black", "white", *COLORS),
 }
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
 def plural(noun: str) -> str:
-    """Regular English plural."""
+    """English plural."""
+    if noun == "shelf":
+        return "shelves"
     return f"{noun}es" if noun.endswith(("x", "sh")) else f"{noun}s"
 
 

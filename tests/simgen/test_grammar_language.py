@@ -9,10 +9,22 @@ from hypothesis import strategies as st
 from robostack.errors import SentenceError
 from robostack.task.spec import Instruction
 from simgen.grammar import PRODUCTIONS, examples, parse, render
-from simgen.grammar.kinds import Choice, Group, GroupPhrase, Kind, NounPhrase, Thing
+from simgen.grammar.clauses import ClausePhrase
+from simgen.grammar.kinds import (
+    Choice,
+    Group,
+    GroupPhrase,
+    Kind,
+    NounPhrase,
+    Phrase,
+    Quantity,
+    QuantityPhrase,
+    Thing,
+)
 from simgen.grammar.words import BLOCKS, ZONES
 
 FAMILIES = list(PRODUCTIONS)
+FILLINGS = {(f, name): tuple(kind.fillings()) for f in FAMILIES for name, kind in PRODUCTIONS[f].slots.items()}
 SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -27,7 +39,7 @@ def filled(production, template, values):
 def instructions(draw):
     production = PRODUCTIONS[draw(st.sampled_from(FAMILIES))]
     template = draw(st.sampled_from(production.templates))
-    values = {name: draw(st.sampled_from(list(kind.fillings()))) for name, kind in production.slots.items()}
+    values = {name: draw(st.sampled_from(FILLINGS[production.family, name])) for name in production.slots}
     return production, filled(production, template, values)
 
 
@@ -96,7 +108,7 @@ def test_every_family_has_six_wordings_and_readable_examples(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_kind_of_slot_is_well_formed(family):
     for kind in PRODUCTIONS[family].slots.values():
-        assert isinstance(kind, (Choice, NounPhrase, GroupPhrase))
+        assert isinstance(kind, (Choice, Phrase, NounPhrase, GroupPhrase, QuantityPhrase, ClausePhrase))
         assert_kind(kind)
 
 
@@ -124,6 +136,28 @@ def assert_kind(kind: Kind):
         ("sort the red and blue blocks by color", "sort"),
         ("line up the red, green and blue blocks", "line_up"),
         ("line up the three cylinders", "line_up"),
+        ("put the red block to the left of the bowl", "relative_place"),
+        ("take the red block off the blue block", "unstack"),
+        ("take the green block off the plate and then put the red block on it", "relocate"),
+        ("open the drawer", "open"),
+        ("shut the cabinet", "close"),
+        ("push the button", "press"),
+        ("push the lever", "lever"),
+        ("turn the dial halfway", "turn"),
+        ("put the red block in the drawer", "store"),
+        ("open the drawer and put the red block in it", "open_and_put"),
+        ("open the drawer, put the red block in it and close it", "put_away"),
+        ("take the red block out of the drawer and put it on the plate", "take_out"),
+        ("insert the peg into the socket", "insert"),
+        ("swap the red block and the green block", "swap"),
+        ("clear the plate", "clear"),
+        ("put two of the blocks in the bowl", "count"),
+        ("put the blocks on different plates", "distinct"),
+        ("put the lid on the box", "cover"),
+        ("use the stick to push the ball to the left region", "tool_push"),
+        ("put the mug on the shelf", "shelf"),
+        ("press the button, then put the cube in the bowl", "sequence"),
+        ("first press the button, then open the drawer and then put the cube on the plate", "sequence"),
     ],
 )
 def test_sentences_find_their_family(sentence, family):
@@ -143,6 +177,13 @@ def test_group_phrases_mean_groups():
     assert kind.read("all the blocks") == Group("block", "block")
     assert kind.read("three blocks") == Group("block", "block", count=3)
     assert kind.canonical("red green, and blue blocks") == "red, green and blue blocks"
+
+
+def test_quantities_mean_comparisons():
+    kind = QuantityPhrase()
+    assert kind.read("two") == Quantity("==", 2)
+    assert kind.read("at least three") == Quantity(">=", 3)
+    assert kind.read("at most one") == Quantity("<=", 1)
 
 
 # ---------------------------------------------------------------- unreadable sentences
@@ -172,7 +213,7 @@ def test_the_explanation_lists_families_and_the_language_model():
         parse("make me a sandwich")
     message = str(error.value)
     assert "'sandwich' is unknown" in message
-    assert "Families: line_up, push_to, put_in, put_on, sort, stack." in message
+    assert f"Families: {', '.join(PRODUCTIONS)}." in message
     assert "llm=openai-compatible" in message
     tried = re.findall(r"'([^']+)'", message.split("Try: ")[1].split(". Families")[0])
     assert len(tried) == 3

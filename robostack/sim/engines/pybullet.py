@@ -31,7 +31,7 @@ from jaxtyping import Float
 from robostack.errors import MissingExtra, SceneError
 from robostack.sim.engines.urdf import Tree, collision_geoms, export_trees
 from robostack.sim.scene import Scene
-from robostack.task.evaluate import margin
+from robostack.task.evaluate import margin_at_start
 from robostack.task.spec import TaskSpec
 
 _SOLVER_ITERATIONS = 150
@@ -97,7 +97,7 @@ class BulletScene(Scene):
             if not shift < _MAX_SHIFT:
                 raise SceneError("UNSTABLE", f"'{name}' moved {shift * 1e3:.0f} mm when PyBullet settled the scene")
         self.world.initial = self.snapshot()
-        if margin(self.spec.goal, self.world) >= 0.0:
+        if margin_at_start(self.spec.goal, self.world) >= 0.0:
             raise SceneError("TRIVIAL", f"the goal of '{self.spec.name}' holds at reset in PyBullet")
 
     def step(self, ctrl: Float[np.ndarray, " Nu"]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from robostack.sim.objects.parts import CLEAR, board, show_board, show_lathe, solid, tint
+from robostack.sim.objects.parts import CLEAR, board, octagon, seen, show_board, show_lathe, solid, tint
 from robostack.sim.objects.shape import Blank, Shape, shape
 from robostack.task.world import Grip, Interior, Surface
 
+_BOX = mujoco.mjtGeom.mjGEOM_BOX
 _WALL = 0.003  # half thickness of container walls [m]
 _PLAY = 0.003  # between a peg and each side of its hole [m]
 
@@ -31,7 +32,7 @@ def _ring(
         r, z = 0.5 * (r0 + r1), 0.5 * (z0 + z1)
         solid(
             body,
-            mujoco.mjtGeom.mjGEOM_BOX,
+            _BOX,
             (wall, width, 0.5 * length),
             friction,
             pos=[r * np.cos(angle), r * np.sin(angle), z],
@@ -60,9 +61,7 @@ def _floor(body, radius: float, height: float, friction, mass: float) -> None:
     low = 0.5 * foot
     for angle in np.deg2rad([22.5, 45.0, 67.5]):
         half = (radius * np.cos(angle), radius * np.sin(angle), 0.5 * (height - low))
-        solid(
-            body, mujoco.mjtGeom.mjGEOM_BOX, half, friction, pos=[0, 0, 0.5 * (height + low)], mass=mass / 6, rgba=CLEAR
-        )
+        solid(body, _BOX, half, friction, pos=[0, 0, 0.5 * (height + low)], mass=mass / 6, rgba=CLEAR)
 
 
 @shape("bowl", "radius", "height")
@@ -109,7 +108,7 @@ def _tray(b: Blank) -> Shape:
     parts += [((_WALL, hy, 0.5 * height), (s * (hx - _WALL), 0.0, 0.5 * height)) for s in (-1, 1)]
     parts += [((hx - 2 * _WALL, _WALL, 0.5 * height), (0.0, s * (hy - _WALL), 0.5 * height)) for s in (-1, 1)]
     for half, pos in parts:
-        solid(b.body, mujoco.mjtGeom.mjGEOM_BOX, half, b.friction, pos=pos, rgba=b.rgba, mass=b.mass / len(parts))
+        solid(b.body, _BOX, half, b.friction, pos=pos, rgba=b.rgba, mass=b.mass / len(parts))
     hollow = Interior(
         center=(0.0, 0.0, 0.5 * (floor + height)), half=(hx - 2 * _WALL, hy - 2 * _WALL, 0.5 * (height - floor))
     )
@@ -167,8 +166,8 @@ def _mug(b: Blank) -> Shape:
     radius, height = b.size
     wall = min(_WALL, 0.08 * radius)
     floor, inner = 4 * wall / 3, radius - 2 * wall
-    _floor(b.body, radius - 0.6 * wall, floor, b.friction, 0.25 * b.mass)
-    _ring(b.body, (radius - wall,) * 2, (0.5 * floor, height), b.friction, 0.65 * b.mass, wall=wall)
+    octagon(b, b.body, radius - 0.6 * wall, 0.0, floor, 0.25 * b.mass)
+    _ring(b.body, (radius - wall, radius - wall), (0.5 * floor, height), b.friction, 0.65 * b.mass, wall=wall)
     u = np.linspace(0, np.pi, 5)
     lip = np.stack([radius - wall + wall * np.cos(u), height + 0.6 * wall * np.sin(u)], axis=1)
     profile = np.vstack(
@@ -198,10 +197,15 @@ def _socket(b: Blank) -> Shape:
     hole, half, floor = 0.5 * edge + _PLAY, 1.5 * edge, 0.12 * height
     board(b, b.body, (half, half, 0.5 * floor), (0, 0, 0.5 * floor), tint(b.rgba, 0.5), 0.2 * b.mass)
     wall, upright, middle = 0.5 * (half - hole), 0.5 * (height - floor), 0.5 * (height + floor)
+    lip, thin = tint(b.rgba, 0.4), 4e-4
     for side in (-1, 1):
         offset = side * (hole + wall)
-        board(b, b.body, (wall, half, upright), (offset, 0, middle), b.rgba, 0.2 * b.mass)
-        board(b, b.body, (hole, wall, upright), (0, offset, middle), b.rgba, 0.2 * b.mass)
+        for half_xy, pos in (((wall, half), (offset, 0)), ((hole, wall), (0, offset))):
+            size, at = (*half_xy, upright), (*pos, middle)
+            solid(b.body, _BOX, size, b.friction, pos=at, rgba=b.rgba, mass=0.2 * b.mass)
+        edge_at, rim = side * (hole + 0.1 * wall), (0.1 * wall, hole + 0.2 * wall, thin)
+        seen(b.body, _BOX, rim, lip, pos=[edge_at, 0, height])
+        seen(b.body, _BOX, (rim[1], rim[0], thin), lip, pos=[0, edge_at, height])
     hollow = Interior(center=(0.0, 0.0, middle), half=(hole, hole, upright))
     return Shape((half, half, height), 0.0, (half, half), round=False, interior=hollow)
 

@@ -8,7 +8,7 @@ from robostack.task.spec import Subgoal
 from simgen.grammar.kinds import Choice, NounPhrase, Thing
 from simgen.grammar.layout import anywhere, entity, resolve_colors
 from simgen.grammar.production import Draft, Meanings, Production
-from simgen.grammar.words import BALLS, BLOCKS, BOWLS, CYLINDERS, TRAYS
+from simgen.grammar.words import BALLS, BLOCKS, BOWLS, CRATES, CYLINDERS, TRAYS
 
 RECEPTACLE_SHIFT = 0.15  # a receptacle that is shoved further than this spoils the episode [m]
 
@@ -37,7 +37,7 @@ PUT_IN = Production(
         "verb": Choice(("put", "place", "set", "move", "drop")),
         "obj": NounPhrase({**BLOCKS, **CYLINDERS, **BALLS}),
         "prep": Choice(("in", "into", "inside")),
-        "dst": NounPhrase({**BOWLS, **TRAYS}),
+        "dst": NounPhrase({**BOWLS, **TRAYS, **CRATES}),
     },
     templates=(
         "{verb} {obj} {prep} {dst}",

@@ -154,7 +154,7 @@ class Scene:
         box = '<geom name="table" type="box" size="0.4 0.5 0.1" pos="0 0 -0.1"/>'
         self.model = mujoco.MjModel.from_xml_string(
             f"""<mujoco><compiler angle="radian"/><option cone="elliptic"/><worldbody>
-            {plane if table == "plane" else box}{bodies}{pads}<site name="tcp"/></worldbody></mujoco>"""
+            {plane if table == "plane" else box}{bodies}{pads}<site name="tcp" pos="0 0 0.3"/></worldbody></mujoco>"""
         )
         self.data = mujoco.MjData(self.model)
         entities = {}
@@ -215,6 +215,11 @@ class Scene:
         pos = self.world.pos(name)
         self.data.mocap_pos[0] = pos + [0, H + 0.005 - squeeze, 0]
         self.data.mocap_pos[1] = pos - [0, H + 0.005 - squeeze, 0]
+        return self.forward()
+
+    def reach(self, pos):
+        """Move the tool-centre site."""
+        self.model.site_pos[self.world.robot.ee_site] = pos
         return self.forward()
 
     def let_go(self):

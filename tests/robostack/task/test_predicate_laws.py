@@ -84,7 +84,7 @@ def spec(make_spec):
     return make_spec(atom("moved", "a", 0.1), dict.fromkeys(IDS, "block"), colors=COLORS)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(raw=st.lists(preds(2), min_size=1, max_size=3), cells=CELLS)
 def test_de_morgan(blocks, raw, cells):
     world, parts = blocks(cells), [PARSE(r) for r in raw]
@@ -93,7 +93,7 @@ def test_de_morgan(blocks, raw, cells):
     assert margin(negation(any_of(*parts)), world) == margin(all_of(*nots), world)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(among=sets(), inner=preds(2, ("x",)), cells=CELLS)
 def test_not_for_all_is_for_some_not(blocks, among, inner, cells):
     world = blocks(cells)
@@ -102,14 +102,14 @@ def test_not_for_all_is_for_some_not(blocks, among, inner, cells):
     assert margin(negation(every), world) == margin(some, world)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(p=preds(2), q=preds(2), cells=CELLS)
 def test_implication_is_not_p_or_q(blocks, p, q, cells):
     world = blocks(cells)
     assert margin(PARSE({"implies": [p, q]}), world) == margin(PARSE({"or": [{"not": p}, q]}), world)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(raw=preds(), cells=CELLS)
 def test_grounding_keeps_the_margin_and_leaves_no_small_quantifier(blocks, spec, raw, cells):
     world, pred = blocks(cells), PARSE(raw)
@@ -120,7 +120,7 @@ def test_grounding_keeps_the_margin_and_leaves_no_small_quantifier(blocks, spec,
     assert "$" not in text(grounded) or "Count" in left
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(raw=preds(), cells=CELLS)
 def test_the_compiled_form_agrees_in_sign(blocks, raw, cells):
     world, pred = blocks(cells), PARSE(raw)
@@ -128,7 +128,7 @@ def test_the_compiled_form_agrees_in_sign(blocks, raw, cells):
         assert (compile_pred(p, world)() >= 0.0) == (margin(p, world) >= 0.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(raw=preds(), cells=CELLS)
 def test_predicates_survive_json(blocks, raw, cells):
     world, pred = blocks(cells), PARSE(raw)
@@ -156,7 +156,7 @@ def test_names_do_not_matter(blocks, raw, cells, order):
     assert margin(PARSE(renamed(raw, names)), blocks(exchanged)) == before
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     ids=st.permutations(IDS),
     parts=st.lists(preds(1, ("x",)), min_size=2, max_size=3),
@@ -170,7 +170,7 @@ def test_order_does_not_matter(blocks, ids, parts, kind, cells):
     assert margin(PARSE(one), world) == margin(PARSE(two), world)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(among=sets(), inner=preds(2, ("x",)), cells=CELLS)
 def test_every_is_a_count_of_all_and_some_a_count_of_one(blocks, spec, among, inner, cells):
     world = blocks(cells)
@@ -195,7 +195,7 @@ def test_a_tally_has_the_sign_of_the_count(values, n):
         assert (tally(values, "==", n) >= 0.0) == (met == n)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(MARGINS, min_size=n, max_size=n), min_size=1, max_size=4)))
 def test_the_best_injective_choice_is_found(matrix):
     value, columns = bottleneck(matrix)

@@ -1,0 +1,127 @@
+"""Two or three things to do, one after another: sentences of other families joined by "then"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from robostack.errors import SentenceError
+from robostack.task.predicate import AnyPred, Once, Seq, all_of, atom
+from robostack.task.profile import RobotProfile
+from robostack.task.spec import Entity
+from simgen.grammar.clauses import Clause, ClausePhrase
+from simgen.grammar.families.articulated import CLOSE_IT, OPEN_IT, PRESS, PULL_LEVER, TURN
+from simgen.grammar.families.put_in import PUT_IN
+from simgen.grammar.families.put_on import PUT_ON
+from simgen.grammar.families.relative_place import RELATIVE_PLACE
+from simgen.grammar.kinds import Thing
+from simgen.grammar.production import Draft, Meanings, Needs, Production
+from simgen.grammar.rooms import JOINTS, rooms
+
+RELEASED = 0.2  # fraction below which a button has come back up
+
+_FIXED = (OPEN_IT, CLOSE_IT, PRESS, TURN, PULL_LEVER)
+_CLAUSE = ClausePhrase(
+    (
+        (PRESS, ("{verb} {obj}",)),
+        (OPEN_IT, ("{verb} {obj}",)),
+        (CLOSE_IT, ("{verb} {obj}",)),
+        (TURN, ("{verb} {obj} {way}", "{verb} {obj}")),
+        (PULL_LEVER, ("{way} {obj}",)),
+        (PUT_IN, ("{verb} {obj} {prep} {dst}",)),
+        (PUT_ON, ("{verb} {obj} {prep} {dst}", "{verb} {obj} {to} {zone}")),
+        (RELATIVE_PLACE, ("{verb} {obj} {side} {ref}",)),
+    )
+)
+
+
+def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
+    """Each fixture gets a room of its own, the objects of all clauses share the rest.
+
+    What a clause brings about still holds at the end, save that a button comes back up: where pressing it comes last,
+    its coming back is the end.
+    """
+    clauses = [c for name in ("first", "second", "third") if isinstance(c := slots.get(name), Clause)]
+    fixed = [c for c in clauses if c.production.family in {p.family for p in _FIXED}]
+    things = [c.meanings["obj"] for c in fixed]
+    named = tuple(t for t in things if isinstance(t, Thing))
+    if len({t.words for t in named}) < len(named):
+        raise SentenceError("it works one fixture twice; name two different ones")
+    berths, rest = rooms(named, profile)
+    berth = iter(berths)
+    drafts = [c.production.draft(c.meanings, next(berth) if any(c is f for f in fixed) else rest) for c in clauses]
+    return Draft(
+        entities=_merged([d.entities for d in drafts]),
+        goal=_in_order(drafts),
+        subgoals=tuple(s for d in drafts for s in d.subgoals),
+        never=_once_each(p for d in drafts for p in d.never),
+        init=tuple(p for d in drafts for p in d.init),
+    )
+
+
+def _once_each(preds: Iterable[AnyPred]) -> tuple[AnyPred, ...]:
+    found: list[AnyPred] = []
+    for pred in preds:
+        if pred not in found:
+            found.append(pred)
+    return tuple(found)
+
+
+def _merged(parts: Sequence[tuple[Entity, ...]]) -> tuple[Entity, ...]:
+    """All entities, fixtures first; a receptacle that two clauses name is one.
+
+    Raises:
+        SentenceError: two clauses move the same thing, or a thing of the same looks under another name.
+    """
+    found: dict[str, Entity] = {}
+    for made in (e for entities in parts for e in entities):
+        twin = found.get(made.id) or next(
+            (e for e in found.values() if (e.card, e.color) == (made.card, made.color)), None
+        )
+        if twin is None:
+            found[made.id] = made
+        elif twin != made or made.role == "manipuland":
+            raise SentenceError(f"it speaks of '{twin.id}' and '{made.id}', which look alike; give them colours")
+    order = {"fixture": 0, "zone": 1, "receptacle": 2}
+    return tuple(sorted(found.values(), key=lambda e: order.get(e.role, 3)))
+
+
+def _in_order(drafts: Sequence[Draft]) -> AnyPred:
+    stages: list[AnyPred] = []
+    kept: list[AnyPred] = []
+    for draft in drafts:
+        goal = draft.goal
+        if isinstance(goal, Once):
+            stages.append(all_of(*kept, goal.part))
+            continue
+        kept.append(goal)
+        stages.append(all_of(*kept))
+    last = drafts[-1].goal
+    if isinstance(last, Once):
+        pressed = drafts[-1].subgoals[0].args[0]
+        stages.append(all_of(*kept, atom("joint", pressed, JOINTS["button"], "<=", RELEASED)))
+    return Seq(parts=tuple(stages))  # pyright: ignore[reportCallIssue]  # populate_by_name
+
+
+SEQUENCE = Production(
+    family="sequence",
+    summary="do two or three things one after another",
+    slots={"first": _CLAUSE, "second": _CLAUSE, "third": _CLAUSE},
+    templates=(
+        "{first}, then {second}",
+        "{first} and then {second}",
+        "first {first}, then {second}",
+        "please {first} and then {second}",
+        "after you {first}, {second}",
+        "before you {second}, {first}",
+        "{first}, then {second}, then {third}",
+        "{first}, {second} and then {third}",
+        "first {first}, then {second} and then {third}",
+    ),
+    examples=(
+        "press the red button, then put the cube in the bowl",
+        "open the drawer and then put the red block on the plate",
+        "press the red button, then open the cabinet, then put the can on the plate",
+    ),
+    draft=_draft,
+    needs=Needs(depth=0.16, width=0.4, handle=True),
+)
