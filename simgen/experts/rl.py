@@ -52,7 +52,7 @@ class Actor:
         """Write an npz."""
         layers: dict[str, Any] = {f"w{i}": w for i, w in enumerate(self.weights)}
         layers |= {f"b{i}": b for i, b in enumerate(self.biases)}
-        moves = np.array([self.moves.repeat, self.moves.window, *self.moves.step])
+        moves = np.array([self.moves.repeat, self.moves.window, self.moves.grip, *self.moves.step])
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, format=FORMAT, mean=self.mean, scale=self.scale, moves=moves, **layers)
 
@@ -65,8 +65,8 @@ class Actor:
             depth = sum(name.startswith("w") for name in values)
             if int(values["format"]) != FORMAT or depth < 1:
                 raise ValueError(f"format {values['format']}, {depth} layers")
-            repeat, window, *step = values["moves"].tolist()
-            moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window))
+            repeat, window, grip, *step = values["moves"].tolist()
+            moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window), grip)
             layers = [(values[f"w{i}"], values[f"b{i}"]) for i in range(depth)]
             weights, biases = tuple(w for w, _ in layers), tuple(b for _, b in layers)
             actor = cls(weights, biases, values["mean"], values["scale"], moves)
@@ -107,6 +107,7 @@ class LearnedMethod:
             return Result(Code.PRECOND_FALSE, f"{path.name} expects {len(actor.mean)} observations, not {eye.width}")
         objective, held = Objective(ctx.env, subgoal.goal, window=actor.moves.window), 0
         eye.progress.begin()
+        limb.begin()
         while held < actor.moves.window:
             poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
             for (pose, opening), action in zip(poses.poses(), actions, strict=True):
@@ -125,6 +126,7 @@ def success_rate(env: TaskEnv, actor: Actor, index: int, scene_seeds: list[int])
         limb, eye = Limb(env, Skills(env), actor.moves), Eye(env, goal)
         objective, held = Objective(env, goal, window=actor.moves.window), 0
         eye.progress.begin()
+        limb.begin()
         while held < actor.moves.window and not env.over:
             poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
             for (pose, opening), action in zip(poses.poses(), actions, strict=True):

@@ -39,16 +39,19 @@ class Moves:
         step: farthest move of the tool per decision along x, y, z [m], its turn [rad], the change of the opening; what
             is 0 is not part of the action.
         window: decisions for which the subgoal must hold.
+        grip: opening of the gripper to begin with, 0 closed, 1 open.
     """
 
     repeat: int = 4
     step: tuple[float, float, float, float, float] = (0.04, 0.04, 0.04, 0.0, 0.0)
     window: int = 2
+    grip: float = 0.0
 
     def __post_init__(self):
-        if self.repeat < 1 or self.window < 1 or min(self.step) < 0 or not any(self.step):
+        if self.repeat < 1 or self.window < 1 or min(self.step) < 0 or not any(self.step) or not 0 <= self.grip <= 1:
             raise ConfigError(
-                f"rl: repeat={self.repeat} and window={self.window} must be at least 1, some step of {self.step} > 0"
+                f"rl: repeat={self.repeat} and window={self.window} must be at least 1, some step of {self.step} > 0,"
+                f" grip={self.grip} within 0 to 1"
             )
 
 
@@ -63,6 +66,10 @@ class Limb:
         floor = skills.planner.tip_below + 0.004
         self._low = np.array([x0 - 0.1, y0 - 0.1, floor, -np.pi / 2, 0.0])
         self._high = np.array([x1 + 0.1, y1 + 0.1, 0.35, np.pi / 2, 1.0])
+
+    def begin(self) -> None:
+        """The next decision starts with the gripper as learned."""
+        self.skills.opening = self.moves.grip
 
     def where(self) -> Float[np.ndarray, "5"]:
         """The commanded pose and opening."""
@@ -176,6 +183,7 @@ class SubgoalEnv(gymnasium.Env):
                 "PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row failed: see  robostack gen verify"
             )
         self.skills.reset()
+        self.limb.begin()
         self._held = 0
         self.eye.progress.begin()
         self._phi = self.eye.progress.potential()
