@@ -16,6 +16,7 @@ from simgen.experts.rrt import JointPlanner
 
 CLEARANCE = 0.012  # between a carried object and what it passes over, at object scale 1 [m]
 _GRIP_S, _SLOWEST_GRIP_S = 0.35, 0.6  # for closing on something thick, and in addition on something thin [s]
+_OUT_OF_REACH = 0.01  # error of inverse kinematics that a better start would not repair [m]
 _ARRIVED = 0.002  # tracking error at which the gripper may act, at object scale 1 [m]
 
 
@@ -167,6 +168,14 @@ class Arm:
         """Joints at a tool pose near the commanded ones [rad]."""
         rot = self.planner.rotation(pose)
         return self.scene.ik.solve(pose.pos, rot, self.env.controller.q, iterations=60).q
+
+    def obstacle(self, pose: Pose, opening: float, touching: Iterable[str] = ()) -> str:
+        """What makes a tool pose impossible: the cheapest question, to be asked first. Empty when nothing does."""
+        result = self.scene.ik.solve(pose.pos, self.planner.rotation(pose), self.env.controller.q, iterations=60)
+        if result.position_error > _OUT_OF_REACH:
+            return f"out of reach at {np.round(pose.pos, 3).tolist()}"
+        hit = self.planner.collision(result.q, opening, None, frozenset(touching))
+        return f"{hit} at {np.round(pose.pos, 3).tolist()}" if hit else ""
 
     def transit_height(self) -> float:
         """Tool height at which everything on the table is passed over [m]."""

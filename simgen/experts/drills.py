@@ -68,20 +68,28 @@ def _thing(
     )
 
 
+def _far(profile: RobotProfile) -> Box:
+    """As far away as leaves the handles of open furniture in the workspace."""
+    x0, _, x1, _ = profile.workspace
+    near = 0.25 * profile.object_scale / (x1 - x0)
+    return near, 0.3, near + 0.1, 0.7
+
+
 def _sub(skill: Skill, *args: str | float, goal: AnyPred) -> Subgoal:
     return Subgoal(skill=skill, args=args, goal=goal)
 
 
 def _joint(card: str, joint: str, skill: Skill, box: Box, start: tuple[float, float], goal: AnyPred, *args: float):
     def build(profile: RobotProfile) -> Parts:
-        thing = _thing(profile, card, "fixture", box, joints={joint: start}, yaw=0.2)
+        where = _far(profile) if card in ("drawer", "cabinet") else box
+        thing = _thing(profile, card, "fixture", where, joints={joint: start}, yaw=0.2)
         return [thing], goal, [_sub(skill, card, joint, *args, goal=goal)]
 
     return build
 
 
 def _put_away(profile: RobotProfile) -> Parts:
-    drawer = _thing(profile, "drawer", "fixture", (0.85, 0.3, 0.95, 0.7))
+    drawer = _thing(profile, "drawer", "fixture", _far(profile))
     block = _thing(profile, "block", "manipuland", (0.1, 0.0, 0.9, 1.0), color="red", yaw=3.14, clearance=0.03)
     opened, closed = atom("joint", "drawer", "slide", ">=", 0.8), atom("joint", "drawer", "slide", "<=", 0.05)
     put = atom("in", "block", "drawer")
@@ -154,14 +162,13 @@ def _around_wall(profile: RobotProfile) -> Parts:
     return [wall, zone, block], goal, [_sub("place_on", "block", "zone", goal=goal)]
 
 
-_FAR: Box = (0.85, 0.3, 0.95, 0.7)
 _MID: Box = (0.2, 0.2, 0.8, 0.8)
 _DRILLS: dict[str, Callable[[RobotProfile], Parts]] = {
-    "open_drawer": _joint("drawer", "slide", "open", _FAR, (0.0, 0.1), atom("joint", "drawer", "slide", ">=", 0.8)),
-    "close_drawer": _joint("drawer", "slide", "close", _FAR, (0.6, 1.0), atom("joint", "drawer", "slide", "<=", 0.05)),
-    "open_cabinet": _joint("cabinet", "hinge", "open", _FAR, (0.0, 0.1), atom("joint", "cabinet", "hinge", ">=", 0.8)),
+    "open_drawer": _joint("drawer", "slide", "open", _MID, (0.0, 0.1), atom("joint", "drawer", "slide", ">=", 0.8)),
+    "close_drawer": _joint("drawer", "slide", "close", _MID, (0.6, 1.0), atom("joint", "drawer", "slide", "<=", 0.05)),
+    "open_cabinet": _joint("cabinet", "hinge", "open", _MID, (0.0, 0.1), atom("joint", "cabinet", "hinge", ">=", 0.8)),
     "close_cabinet": _joint(
-        "cabinet", "hinge", "close", _FAR, (0.6, 1.0), atom("joint", "cabinet", "hinge", "<=", 0.05)
+        "cabinet", "hinge", "close", _MID, (0.6, 1.0), atom("joint", "cabinet", "hinge", "<=", 0.05)
     ),
     "press_button": _joint(
         "button", "press", "press", _MID, (0.0, 0.0), Once(once=atom("joint", "button", "press", ">=", 0.8))

@@ -25,6 +25,7 @@ _STEP = 0.35  # speed of a led handle, as share of the usual one
 _SLACKS = (0.05, 0.036, 0.024, 0.014)  # room at both sides of a bar together while closing in on it [m]
 _BACKS = (0.0, 0.008, 0.016, 0.024, 0.036, 0.048)  # how far the tool stays back, where its tips do not fit below [m]
 _COVER = 0.006  # of the bar that the pads shall cover, at object scale 1 [m]
+_MOST_HOLDS, _MOST_PLANS = 120, 6  # grasps of a handle that are looked at, and of these the ways that are planned
 _ALONG = (0.0, 0.012, -0.012, 0.024, -0.024)  # where along the bar [m]
 
 
@@ -120,17 +121,31 @@ def lead(arm: Arm, entity: str, joint: str, target: float) -> Result:
 
 def _lead_once(arm: Arm, handle: Handle, target: float) -> Result:
     """One grasp and the longest stretch of the way that the arm can follow."""
-    saved, result = arm.opening, Result(Code.UNREACHABLE, f"no grasp of '{handle.part}' was tried")
-    for share in (1.0, 0.75, 0.5, 0.3):
-        end = handle.fraction() + share * (target - handle.fraction())
-        for grasp, opening in _holds(arm, handle):
-            arm.opening = opening
-            try:
-                reach, way = _plan_lead(arm, handle, grasp, end)
-            except PlanFailure as failure:
-                arm.opening, result = saved, Result(Code(failure.code), str(failure))
-                continue
-            return _act(arm, handle, reach, way)
+    saved, now = arm.opening, handle.fraction()
+    result, ready = Result(Code.UNREACHABLE, f"no grasp of '{handle.part}' was tried"), []
+    for grasp, opening in itertools.islice(_holds(arm, handle), _MOST_HOLDS):
+        hit = arm.obstacle(grasp, opening)
+        if hit:
+            result = result if ready else Result(Code.COLLISION, hit)
+            continue
+        arm.opening = opening
+        try:
+            ready.append((grasp, opening, *_plan_reach(arm, grasp)))
+            way = _plan_lead(arm, handle, grasp, ready[-1][-1], target)
+        except PlanFailure as failure:
+            arm.opening, result = saved, Result(Code(failure.code), str(failure))
+            if len(ready) == _MOST_PLANS:
+                break
+            continue
+        return _act(arm, handle, ready[-1][2], way)
+    for share, (grasp, opening, reach, q) in itertools.product((0.75, 0.5, 0.3), ready):
+        arm.opening = opening
+        try:
+            way = _plan_lead(arm, handle, grasp, q, now + share * (target - now))
+        except PlanFailure:
+            arm.opening = saved
+            continue
+        return _act(arm, handle, reach, way)
     return result
 
 
@@ -147,13 +162,19 @@ def _act(arm: Arm, handle: Handle, reach: list[Pose], way: Path) -> Result:
     return arm.withdraw(touching=[handle.part])
 
 
-def _plan_lead(arm: Arm, handle: Handle, grasp: Pose, end: float) -> tuple[list[Pose], Path]:
-    part, start = handle.part, handle.fraction()
+def _plan_reach(arm: Arm, grasp: Pose) -> tuple[list[Pose], np.ndarray]:
+    """The way to the handle, and the joints there [rad]."""
     above = grasp.moved(arm.planner.rotation(grasp)[:, 2] * -0.05 * arm.scale)
     if arm.planner.is_downward(grasp):
         above = grasp.lifted(max(arm.transit_height(), above.pos[2]))
     reach = arm.reach(above)
-    down = arm.plan([above, grasp], slow=0.7, q0=reach.q, touching=[])
+    down = arm.plan([above, grasp], slow=0.7, q0=reach.q)
+    return [*reach.poses, *down.poses], down.q
+
+
+def _plan_lead(arm: Arm, handle: Handle, grasp: Pose, q0: Float[np.ndarray, " Nj"], end: float) -> Path:
+    """The tool's way with the handle in the fingers, from the joint's place now to ``end``."""
+    part, start = handle.part, handle.fraction()
     pos, rot = handle.at(start)
     tool = arm.planner.rotation(grasp)
     offset, turn = rot.T @ (grasp.pos - pos), rot.T @ tool
@@ -169,7 +190,7 @@ def _plan_lead(arm: Arm, handle: Handle, grasp: Pose, end: float) -> tuple[list[
     def hits(q: np.ndarray, i: int) -> str | None:
         return arm.planner.collision(q, 0.3 * arm.opening, None, frozenset((part,)), handle.qpos(fractions[i]))
 
-    return [*reach.poses, *down.poses], arm.planner.track(poses, down.q, hits)
+    return arm.planner.track(poses, q0, hits)
 
 
 def _holds(arm: Arm, handle: Handle) -> Iterator[tuple[Pose, float]]:

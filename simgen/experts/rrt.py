@@ -71,8 +71,8 @@ class JointPlanner:
         """Joint positions that put the tool at ``goal`` without a collision, nearest first."""
         rng = np.random.Generator(np.random.Philox(key=[11, 0]))
         rot, ik, found, why = self.planner.rotation(goal), self.scene.ik, [], "out of reach"
-        for guess in (q0, ik.home, *(ik.home + rng.normal(0.0, 0.5, len(q0)) for _ in range(12))):
-            result = ik.solve(goal.pos, rot, guess, iterations=100)
+        for guess in (q0, ik.home, *(ik.home + rng.normal(0.0, 0.5, len(q0)) for _ in range(6))):
+            result = ik.solve(goal.pos, rot, guess, iterations=60)
             if result.position_error > 2e-3 or result.rotation_error > self.scene.card.tilt_tolerance:
                 continue
             hit = hits(result.q)

@@ -60,9 +60,9 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
-        hit = self.planner.collision(self.q_at(grasp.pose), grasp.opening, None, frozenset((obj,)))
-        if hit:  # the cheapest question first
-            raise PlanFailure("COLLISION", f"{hit} at {np.round(grasp.pose.pos, 3).tolist()}")
+        hit = self.obstacle(grasp.pose, grasp.opening, [obj])
+        if hit:
+            raise PlanFailure("COLLISION", hit)
         reach = self.reach(grasp.before)
         down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
