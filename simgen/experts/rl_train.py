@@ -26,6 +26,7 @@ from simgen.experts.rl_env import Moves, SubgoalEnv
 
 _UNSEEN = 500_000  # first evaluation seed of the final figure; the curve uses later ones
 _CURVE_SEEDS, _CURVE_FIRST = 8, 600_000
+_WARM_UP = 400  # random decisions from which the normalisation is taken
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class _Run:
         rng, seen = np.random.Generator(np.random.Philox(key=[self.seed, 1])), []
         self.env.next_seed = 2**20
         seen.append(self.env.reset()[0])
-        for _ in range(400):
+        for _ in range(min(_WARM_UP, self.budget.explore)):
             obs, _, over, late, _ = self.env.step(rng.uniform(-1, 1, self.env.action_space.shape))
             seen.append(self.env.reset()[0] if over or late else obs)
         self.env.next_seed = 0

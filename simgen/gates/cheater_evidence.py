@@ -22,6 +22,7 @@ PENETRATION = -2e-3  # contacts deeper than this are no physics [m]
 _SLACK = {"m": 0.01, "frac": 0.1}
 _LYING = np.deg2rad(45.0)
 _PLACES = {"place_on": "on", "stack": "on", "push_to": "on", "tool_push": "on", "place_in": "in", "insert": "in"}
+_JOINTS = {"open": (">=", 0.8), "close": ("<=", 0.05), "turn": ("==", None)}
 _RAISED = ("place_on", "stack", "place_in", "insert")
 
 
@@ -92,10 +93,10 @@ def promises(spec: TaskSpec) -> Iterator[tuple[str, AnyPred]]:
         parts = [atom(relation, item, t) for t in targets]
         yield item, any_of(*parts)
     for subgoal in spec.subgoals:
-        bounds = {"open": (">=", 0.8), "close": ("<=", 0.05), "turn": ("==", subgoal.args[-1])}.get(subgoal.skill)
-        if bounds is not None:
+        if subgoal.skill in _JOINTS:
             item, joint = (str(a) for a in subgoal.args[:2])
-            yield item, atom("joint", item, joint, *bounds)
+            compare, value = _JOINTS[subgoal.skill]
+            yield item, atom("joint", item, joint, compare, subgoal.args[-1] if value is None else value)
         if subgoal.skill == "pick":
             yield str(subgoal.args[0]), atom("lifted", str(subgoal.args[0]), 0.03)
 

@@ -20,6 +20,7 @@ from simgen.gates.stage import Stage
 
 sys.path.insert(0, str(Path(__file__).parent))
 from exploitable import EXPLOITABLE
+from search_tasks import topple
 
 BY_HAND = CheatBudget(seeds=1, plans=0)
 PRESETS = sorted((data_dirs()[-1] / "presets").glob("*/*.json"))
@@ -129,6 +130,11 @@ def test_what_skills_promise_is_read_from_the_subgoals():
     stage.restart(0)
     evidence = judge(spec, stage.world, track=None)
     assert [e.kind for e in evidence] == ["OUTCOME", "OUTCOME"]
+
+
+def test_a_task_without_skills_promises_nothing():
+    assert list(promises(topple())) == []
+    assert search_exploits(topple(), budget=CheatBudget(seeds=1, plans=0, edits=20)) == ()
 
 
 def test_violence_on_the_way_is_evidence():
