@@ -48,7 +48,6 @@ class Fault:
         build: makes its environment, where the fault is not in the spec.
         before: run on the candidate just before the gate that must catch it.
         patched: a context in which the gate runs.
-        needs_robot: whether an expert has to act, which takes seconds.
     """
 
     code: Code
@@ -239,6 +238,12 @@ def _nudged(action: np.ndarray) -> np.ndarray:
     return action
 
 
+def _frozen(action: np.ndarray) -> np.ndarray:
+    """A demonstration that stops half way and claims to have arrived."""
+    action[len(action) // 2 :] = action[len(action) // 2]
+    return action
+
+
 def _kinematic(action: np.ndarray) -> np.ndarray:
     """A path of the object that no actuator followed: the robot stays at rest."""
     return np.repeat(action[:1], len(action), axis=0)
@@ -250,7 +255,10 @@ def _other_version(candidate: Candidate) -> None:
 
 
 def _other_start(candidate: Candidate) -> None:
-    candidate.episodes[0] = replace(candidate.episodes[0], seed=candidate.episodes[1].seed)
+    assert candidate.certificate is not None
+    first, *others = candidate.certificate.episodes
+    elsewhere = first.model_copy(update={"state0_sha": "0" * 64})
+    candidate.certificate = candidate.certificate.model_copy(update={"episodes": (elsewhere, *others)})
 
 
 FAULTS: dict[str, dict[str, Fault]] = {
@@ -507,7 +515,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
     "G9": {
         "tampered_demo_27": Fault(Code.ACTIONS_DIFFER, stack, before=_edit_demo(_nudged)),
         "kinematic_demo_13": Fault(Code.ACTIONS_DIFFER, stack, before=_edit_demo(_kinematic)),
-        "truncated_demo_26": Fault(Code.ACTIONS_DIFFER, stack, before=_edit_demo(lambda a: a[: len(a) // 2])),
+        "self_reported_success_26": Fault(Code.ACTIONS_DIFFER, stack, before=_edit_demo(_frozen)),
         "other_version_27": Fault(Code.VERSION, stack, before=_other_version),
         "other_start": Fault(Code.STATE_DIFFERS, stack, before=_other_start),
     },
