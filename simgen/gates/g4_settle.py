@@ -52,7 +52,7 @@ def settle(candidate: Candidate) -> dict[str, Metric]:
         _seeds_matter(candidate)
     for number, start in enumerate(starts):
         scene.reset(start.seed)
-        if not np.array_equal(scene.get_state(), start.state):
+        if start.state is None or not np.array_equal(scene.get_state(), start.state):
             raise GateFailure(Code.NOT_DETERMINISTIC, f"seed {start.seed} gives another state the second time")
         _supported(scene, start.seed)
         if number < 3:

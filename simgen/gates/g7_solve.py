@@ -126,13 +126,14 @@ def _distinct(candidate: Candidate, episodes: list[CertifiedEpisode], metrics: d
 
 def _certificate(candidate: Candidate, episodes: list[CertifiedEpisode]) -> Certificate:
     solved = [e for e in episodes if e.ok]
+    bounds = wilson(len(solved), len(episodes))
     columns = zip(*(e.methods for e in solved), strict=True)
     return Certificate(
         task=candidate.spec.id,
         model_sha=candidate.model_sha,
         n=len(episodes),
         k=len(solved),
-        wilson95=tuple(wilson(len(solved), len(episodes))),
+        wilson95=(bounds.low, bounds.high),
         episodes=tuple(episodes),
         methods=tuple(Counter(column).most_common(1)[0][0] for column in columns),
         demos=tuple(episode.seed for episode in candidate.episodes),

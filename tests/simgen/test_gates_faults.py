@@ -1,10 +1,12 @@
 """Every planted fault is caught by the gate that is there for it, and the gates before it let the task pass."""
 
 import pytest
-from faults import FAULTS, Fault
+from faults import FAULTS
+from faults_make import Fault
 
 from simgen.gates.candidate import Candidate
 from simgen.gates.codes import ANY_GATE, GATE_OF, Code
+from simgen.gates.record import Gate
 from simgen.gates.registry import gates
 
 SLOW = ("G7", "G8", "G9")  # behind gates that take seconds
@@ -23,7 +25,7 @@ CASES = [
 ]
 
 
-def verdicts(gate: str, fault: Fault) -> list:
+def verdicts(gate: Gate, fault: Fault) -> list:
     candidate = Candidate(fault.make(), build=fault.build, seeds=4, demos=2)
     records = []
     with fault.patched():

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from faults import FAULTS, put_in, stack, tampered
+from faults import FAULTS
+from faults_make import put_in, stack, tampered
 from gate_specs import BLUE, BOWL, GREEN, RED, atom, beside, opened, spec, sub, thing
 
 from robostack.sim.env import TaskEnv
@@ -58,11 +59,8 @@ def far_drawer():
     )
 
 
-def slippery(scene):
-    for name in ("red_block", "blue_block"):
-        geoms = list(scene.world.entities[name].geoms)
-        scene.model.geom_friction[geoms, 0] = 0.03
-        scene.model.geom_priority[geoms] = 2
+def weak(scene):
+    scene.model.actuator_forcerange[scene.arm.gripper_actuator] = [-0.2, 0.2]
 
 
 CASES = {
@@ -91,7 +89,7 @@ CASES = {
     "knows_nothing": Case(
         Blame.EXPERT, lambda: stack(subgoals=[sub("achieve", goal=atom("on", "red_block", "blue_block"))])
     ),
-    "no_friction": Case(Blame.EXPERT, stack, tampered(slippery)),
+    "weak_grip": Case(Blame.EXPERT, stack, tampered(weak)),
     "wrong_target": Case(
         Blame.EXPERT,
         lambda: stack(
