@@ -15,6 +15,7 @@ from simgen.experts.result import Code, EpisodeOver, Result
 from simgen.experts.rrt import JointPlanner
 
 CLEARANCE = 0.012  # between a carried object and what it passes over, at object scale 1 [m]
+_GRIP_S, _SLOWEST_GRIP_S = 0.35, 0.6  # for closing on something thick, and in addition on something thin [s]
 _ARRIVED = 0.002  # tracking error at which the gripper may act, at object scale 1 [m]
 
 
@@ -71,6 +72,17 @@ class Arm:
             self.opening = start + (opening - start) * k / n
             self._send(self.pose, self.opening)
 
+    def close(self) -> None:
+        """Close the gripper until something stops it."""
+        self.grip(0.0, _GRIP_S)
+        for _ in range(round(_SLOWEST_GRIP_S / self.env.dt_s)):
+            before = self.scene.gripper_opening()
+            if before < 0.01:
+                return
+            self._send(self.pose, self.opening)
+            if abs(self.scene.gripper_opening() - before) < 0.01:
+                return
+
     def settle(self) -> None:
         """Stay until the tool has caught up with its command, at most 0.4 s."""
         for _ in range(round(0.4 / self.env.dt_s)):
@@ -79,12 +91,16 @@ class Arm:
             self._send(self.pose, self.opening)
 
     def home(self) -> Result:
-        """Back to the rest pose, over everything."""
-        try:
-            self.follow(self.reach(self.home_pose).poses)
-        except PlanFailure as failure:
-            return Result(Code(failure.code), str(failure))
-        return Result(Code.OK)
+        """Back to the rest pose, or above it where something has been built that is higher."""
+        result = Result(Code.OK)
+        for pose in (self.home_pose.lifted(max(self.transit_height(), self.home_pose.pos[2])), self.home_pose):
+            try:
+                self.follow(self.reach(pose).poses)
+            except PlanFailure as failure:
+                result = Result(Code(failure.code), str(failure))
+            else:
+                return Result(Code.OK)
+        return result
 
     def _send(self, pose: Pose, opening: float) -> None:
         if self.env.over:

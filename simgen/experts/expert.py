@@ -19,6 +19,7 @@ from simgen.experts.result import Code, EpisodeOver, Result
 from simgen.experts.skills import Skills
 
 _TRIES = 3
+_CALM_S = 0.3  # for objects to come to rest, before their hold counts
 
 
 class Expert:
@@ -79,12 +80,19 @@ class Expert:
                 if needed and not self._agenda.needed(index):
                     continue
                 result = self._achieve(index, scene_seed)
-                if self.env.monitor.goal_margin() >= 0:
-                    self.skills.home()
+                if self._settled():
                     return Result(Code.OK)
                 if self._agenda.in_order and not self._agenda.met(index):
                     break
         return result if not result.ok else Result(Code.POST_FALSE, "the skills ended but the goal does not hold")
+
+    def _settled(self) -> bool:
+        """Whether the goal holds, and goes on doing so when the arm is back at rest."""
+        if self.env.monitor.goal_margin() < 0:
+            return False
+        self.skills.home()
+        self.skills.wait(self.env.task.hold.seconds + _CALM_S)
+        return self.env.monitor.goal_margin() >= 0
 
     def _achieve(self, index: int, scene_seed: int) -> Result:
         """Let one method after the other try a subgoal; stop at the first after which it holds."""

@@ -32,14 +32,17 @@ class Grasp:
     before: Pose
 
 
-def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
+def grasps(arm: Arm, obj: str, *, above: float = 0.0) -> Iterator[Grasp]:
     """Grasps of ``obj``, best first: from above around its middle with the gripper fully open, then narrower ones.
 
-    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; ``high`` starts
-    with these. Thorough arms also come tilted.
+    Where its surroundings leave no room for the hand, the fingers take less of it, nearer to its top; they leave at
+    least the lowest ``above`` [m] of it free. Thorough arms also come tilted.
     """
-    height, poses, most = arm.transit_height(), _poses(arm, obj), _highest(arm, obj)
-    for share in (1.0, 0.5) if high else (0.0, 0.5, 1.0):
+    height, poses = arm.transit_height(), _poses(arm, obj)
+    most = _highest(arm, obj, poses)
+    lift = max(0.0, extent_z(arm.world, obj)[0] + above + arm.planner.tip_below - poses[0][0].pos[2]) if poses else 0.0
+    poses, most = [(pose.moved([0.0, 0.0, lift]), width) for pose, width in poses], most - lift
+    for share in (0.0, 0.5, 1.0):
         raised = [(pose.moved([0.0, 0.0, share * most]), width) for pose, width in poses]
         for slack in (None, *_SLACK):
             for pose, width in raised:
@@ -59,9 +62,8 @@ def grasps(arm: Arm, obj: str, *, high: bool = False) -> Iterator[Grasp]:
                 yield Grasp(tilted, opening, tilted.moved(back))
 
 
-def _highest(arm: Arm, obj: str) -> float:
+def _highest(arm: Arm, obj: str, poses: list[tuple[Pose, float]]) -> float:
     """How far above the usual grasp the tool may stay [m]."""
-    poses = _poses(arm, obj)
     if not poses or load_asset(arm.world.entities[obj].card).grasp_axis == "rim":
         return 0.0
     tips = float(poses[0][0].pos[2]) - arm.planner.tip_below
@@ -75,6 +77,8 @@ def _poses(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
     axis = "faces" if binding.grip else load_asset(binding.card).grasp_axis
     if axis == "rim":
         return _rim(arm, obj)
+    if axis == "card":
+        return _from_card(arm, obj)
     rot = arm.world.rot(obj)
     center = arm.world.pos(obj) + rot @ np.asarray(grip.center)
     half_z = float(np.abs(rot[2]) @ np.asarray(grip.half))
@@ -124,3 +128,21 @@ def _rim(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
         spot = np.array([at[0], at[1], z])
         found += [(Pose(spot, arm.nearest_turn(turn)), thick) for turn in (yaw, yaw + np.pi)]
     return sorted(found, key=lambda f: abs(f[0].yaw))
+
+
+def _from_card(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
+    """The grasps of an imported object's card, best first, in both directions; none when it does not lie as at rest."""
+    binding, rot = arm.world.entities[obj], arm.world.rot(obj)
+    card = load_asset(binding.card)
+    if card.mesh is None or rot[2, 2] < 0.97:
+        return []
+    scale = binding.half[0] / card.mesh.half[0]
+    floor = extent_z(arm.world, obj)[0] + arm.planner.tip_below + _FLOOR
+    turn = float(np.arctan2(rot[1, 0], rot[0, 0])) - arm.planner.closing_angle()
+    found = []
+    for grasp in card.grasps:
+        spot, width = arm.world.pos(obj) + rot @ (scale * np.asarray(grasp.pos)), scale * grasp.width
+        spot[2] = max(spot[2], floor)
+        yaws = sorted((arm.nearest_turn(turn + grasp.yaw + k * np.pi) for k in (0, 1)), key=abs)
+        found += [(Pose(spot, yaw), width) for yaw in yaws if width <= _SPAN * arm.scene.card.gripper.max_opening]
+    return found

@@ -18,7 +18,6 @@ from simgen.experts.arm import Arm
 from simgen.experts.motion import Path, PlanFailure, Pose
 from simgen.experts.result import PLANNING, Code, Result
 
-_GRIP_S = 0.35
 _NEAR = 0.05  # a joint this close to its target is there [fraction]
 _RUN_UP = 0.015  # free way before a push meets the handle, at object scale 1 [m]
 _PRESS = 0.002  # how far a push goes on against a joint's stop, at object scale 1 [m]
@@ -139,7 +138,7 @@ def _act(arm: Arm, handle: Handle, reach: list[Pose], way: Path) -> Result:
     opening = arm.opening
     arm.follow(reach)
     arm.settle()
-    arm.grip(0.0, _GRIP_S)
+    arm.close()
     arm.note("grasp", handle.part)
     arm.follow(way.poses)
     arm.settle()

@@ -16,7 +16,6 @@ from simgen.experts.grasps import HOVER, Grasp, grasps
 from simgen.experts.motion import Held, Path, PlanFailure, Pose
 from simgen.experts.result import Code, Result
 
-_GRIP_S = 0.35
 _MOST_MISSES = 2  # in one attempt to pick: the object lies elsewhere by then
 
 
@@ -29,12 +28,12 @@ class Skills(Arm):
 
     # Pick.
 
-    def pick(self, obj: str, *, high: bool = False) -> Result:
-        """Grasp ``obj`` and lift it to transport height; ``high`` takes it near its top."""
+    def pick(self, obj: str, *, above: float = 0.0) -> Result:
+        """Grasp ``obj`` and lift it to transport height; its lowest ``above`` [m] stay free of the fingers."""
         if self.held is not None and self.held.entity == obj and self.grasped(obj):
             return Result(Code.OK)
         result, refused, misses = Result(Code.UNREACHABLE, f"'{obj}' has no part that the gripper can take"), False, 0
-        for grasp in grasps(self, obj, high=high):
+        for grasp in grasps(self, obj, above=above):
             saved = self.opening
             try:
                 path = self._approach(grasp, obj)
@@ -45,7 +44,7 @@ class Skills(Arm):
                 continue
             self.follow(path)
             self.settle()
-            self.grip(0.0, _GRIP_S)
+            self.close()
             if not self.grasped(obj):
                 self.grip(grasp.opening, self.scene.card.gripper.release_s)
                 self.go([grasp.before], touching=[obj])
@@ -61,6 +60,9 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
+        hit = self.planner.collision(self.q_at(grasp.pose), grasp.opening, None, frozenset((obj,)))
+        if hit:  # the cheapest question first
+            raise PlanFailure("COLLISION", f"{hit} at {np.round(grasp.pose.pos, 3).tolist()}")
         reach = self.reach(grasp.before)
         down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
@@ -161,16 +163,20 @@ class Skills(Arm):
     def release(self, obj: str) -> Result:
         """Open the gripper and withdraw."""
         held, self.held = self.held, None
+        _, closed = self.planner.pads_at(self.scene.gripper_opening())
         self.grip(self._release_opening(obj), self.scene.card.gripper.release_s)
         if held is not None:
-            self._center_on(obj, held)
+            self._center_on(obj, closed)
         self.note("release", obj)
         return self.withdraw(touching=[obj])
 
-    def _center_on(self, obj: str, held: Held) -> None:
-        """Take a finger that does not open off the object, so that it is not dragged up."""
+    def _center_on(self, obj: str, closed: float) -> None:
+        """Take a finger that does not open off the object, so that it is not dragged up.
+
+        ``closed``: where the middle of the pads was along the closing direction when they held it [m].
+        """
         _, middle = self.planner.pads_at(self.opening)
-        shift = float(held.pos[1]) - middle
+        shift = closed - middle
         if abs(shift) > 1e-3:
             self.go([self.pose.moved(self.planner.rotation(self.pose)[:, 1] * shift)], touching=[obj], slow=0.5)
 

@@ -12,6 +12,7 @@ from simgen.experts.motion import PlanFailure, Pose
 from simgen.experts.result import Code, Result
 from simgen.experts.skills import Skills
 
+_ABOVE = 0.004  # between the fingertips and the rim of the hole at the end, at object scale 1 [m]
 _STUCK = 0.006  # a peg this far above its seat did not find the hole [m]
 _SPIRAL, _TURNS = 0.0035, 14  # radius of the search for the hole, places to try [m]
 _RUN_UP = 0.012  # between the stick and the object before a push, at object scale 1 [m]
@@ -21,12 +22,12 @@ _SLIDE = 0.001  # height of a pushing stick over the table [m]
 
 def insert(skills: Skills, obj: str, hole: str) -> Result:
     """Pick ``obj`` near its top, align it with the hole modulo its symmetry, lower it; search when it gets stuck."""
-    result = skills.pick(obj, high=True)
+    world, binding = skills.world, skills.world.entities[hole]
+    assert binding.interior is not None, hole
+    result = skills.pick(obj, above=2 * binding.interior.half[2] + _ABOVE * skills.scale)
     if not result.ok:
         return result
     skills.attach(obj)
-    world, binding = skills.world, skills.world.entities[hole]
-    assert binding.interior is not None, hole
     rot = world.rot(hole)
     floor = np.asarray(binding.interior.center) - [0.0, 0.0, binding.interior.half[2]]
     seat = world.pos(hole) + rot @ floor + [0.0, 0.0, skills.scene.shapes[obj].rest_z + 0.001]

@@ -51,8 +51,8 @@ class Funnel:
         """Count records; of a task that was judged twice by a gate the last record counts."""
         latest = {(record.task, record.gate): record for record in records}
         rows = []
-        later: list[Gate] = [gate for gate in GATES if gate not in ORDER]
-        for gate in (*ORDER, *later):
+        gates: tuple[Gate, ...] = (*ORDER, *(g for g in GATES if g not in ORDER))
+        for gate in gates:
             mine = [record for (_, g), record in latest.items() if g == gate]
             if mine:
                 codes = Counter(record.code for record in mine if not record.ok).most_common(top)

@@ -128,6 +128,7 @@ def _certificate(candidate: Candidate, episodes: list[CertifiedEpisode]) -> Cert
     solved = [e for e in episodes if e.ok]
     bounds = wilson(len(solved), len(episodes))
     columns = zip(*(e.methods for e in solved), strict=True)
+    bounds = wilson(len(solved), len(episodes))
     return Certificate(
         task=candidate.spec.id,
         model_sha=candidate.model_sha,

@@ -50,7 +50,7 @@ def replay(candidate: Candidate) -> dict[str, Metric]:
 def in_fresh_process(spec: TaskSpec, actions: dict[int, np.ndarray]) -> dict:
     """What a new interpreter makes of actions (T, Da) float32 by seed: versions, and per seed its hashes."""
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {f"action_{seed}": array for seed, array in actions.items()}
+    arrays: dict[str, Any] = {f"action_{s}": a for s, a in actions.items()}
     np.savez(buffer, spec=np.frombuffer(spec.to_json().encode(), np.uint8), **arrays)
     done = subprocess.run(
         [sys.executable, "-m", "simgen.gates.g9_replay"],

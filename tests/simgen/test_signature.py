@@ -155,7 +155,7 @@ def test_cells_name_relation_cards_length_and_skills():
 
 @pytest.mark.slow
 def test_ten_thousand_signatures_are_within_reach():
-    """Sampled on one core in about 60 s: 10,000 different tasks, with distractors only where a clause is alone."""
+    """A minute on one core: 10,000 different tasks, with distractors only where a clause is alone."""
     from robostack.errors import SceneError, SentenceError
     from robostack.sim.cards import load_robot
 
