@@ -156,5 +156,5 @@ class Candidate:
 
 def _model_sha(model: mujoco.MjModel) -> str:
     buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
-    mujoco.mj_saveModel(model, None, buffer)
+    mujoco.mj_saveModel(model, None, buffer)  # pyright: ignore[reportArgumentType]  # None: into the buffer
     return hashlib.sha256(buffer.tobytes()).hexdigest()

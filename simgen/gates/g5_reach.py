@@ -33,17 +33,11 @@ _GRAVITY = 9.81
 def reach(candidate: Candidate) -> dict[str, Metric]:
     """Contacts at reset, grasps, places, handles, and what the arm can carry."""
     failed = judge_resets(candidate, "G5")
-    stage = Stage(candidate.env)
     depth = max((_depth(candidate, start.seed) for start in candidate.starts), default=0.0)
-    grasped = sorted({str(s.args[0]) for s in candidate.spec.subgoals if s.skill in GRASPING})
-    skills = Skills(candidate.env)
-    load = 0.0
-    for entity in grasped:
-        load = max(load, _graspable(candidate, stage, skills, entity))
-    for subgoal in candidate.spec.subgoals:
-        if subgoal.skill in TURNING:
-            _handle(candidate, stage, skills, str(subgoal.args[0]), str(subgoal.args[1]))
-    places = _places(candidate, skills, grasped)
+    subgoals = candidate.spec.subgoals
+    grasped = sorted({str(s.args[0]) for s in subgoals if s.skill in GRASPING})
+    turned = sorted({(str(s.args[0]), str(s.args[1])) for s in subgoals if s.skill in TURNING})
+    load, places = probe(candidate, grasped, turned)
     return {
         "penetration_mm": round(1e3 * depth, 2),
         "unreachable": failed,
@@ -51,6 +45,19 @@ def reach(candidate: Candidate) -> dict[str, Metric]:
         "places": places,
         "torque_share": round(load, 3),
     }
+
+
+def probe(candidate: Candidate, grasped: list[str], turned: list[tuple[str, str]]) -> tuple[float, int]:
+    """Whether these things can be grasped where they start, and where the witness has them, and these joints reached.
+
+    Returns the largest share of a torque limit that carrying takes, and how many places were reached; raises
+    GateFailure for the first one that is not.
+    """
+    stage, skills = Stage(candidate.env), Skills(candidate.env)
+    load = max((_graspable(candidate, stage, skills, entity) for entity in grasped), default=0.0)
+    for entity, joint in turned:
+        _handle(candidate, stage, skills, entity, joint)
+    return load, _places(candidate, skills, grasped)
 
 
 def _depth(candidate: Candidate, seed: int) -> float:

@@ -23,6 +23,12 @@ PRESETS = sorted((data_dirs()[-1] / "presets").glob("*/*.json"))
 QUICK = ("stack_two/panda", "sort_by_color/ur5e", "put_in_bowl/panda")
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """Pictures take longer than verdicts; the certified task below was made before and has one."""
+    monkeypatch.setattr("simgen.gates.certify.picture", lambda candidate: None)
+
+
 def preset(name):
     return TaskSpec.load(data_dirs()[-1] / f"presets/{name}.json")
 
@@ -43,10 +49,12 @@ def test_sound_tasks_pass_every_gate_before_the_expert(name):
     assert [record.gate for record in records] == list(ORDER[: ORDER.index("G8") + 1])
 
 
-@pytest.mark.parametrize("name", ["press_button", "sequence", "distinct", "lift"])
+@pytest.mark.parametrize("name", ["press_button", "sequence", "lift"])
 def test_every_way_of_being_true_has_a_witness_and_killed_mutants(name):
     records = passed(certify(SPECS[name](), through="G6")).records
-    assert records[-1].metrics["mutants"] >= 4
+    mutants = records[-1].metrics["mutants"]
+    assert isinstance(mutants, int)
+    assert mutants >= 4
 
 
 @pytest.mark.slow

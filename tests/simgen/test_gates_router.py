@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from faults import FAULTS, put_in, stack, tampered
+from faults import FAULTS
+from faults_make import put_in, stack, tampered
 from gate_specs import BLUE, BOWL, GREEN, RED, atom, beside, opened, spec, sub, thing
 
 from robostack.sim.env import TaskEnv
@@ -58,11 +59,8 @@ def far_drawer():
     )
 
 
-def slippery(scene):
-    for name in ("red_block", "blue_block"):
-        geoms = list(scene.world.entities[name].geoms)
-        scene.model.geom_friction[geoms, 0] = 0.0
-        scene.model.geom_priority[geoms] = 2
+def weak(scene):
+    scene.model.actuator_forcerange[scene.arm.gripper_actuator] = [-0.2, 0.2]
 
 
 CASES = {
@@ -80,7 +78,9 @@ CASES = {
     "zero_tolerance": Case(
         Blame.PREDICATE, lambda: stack(goal=atom("on", "red_block", "blue_block", z=0.0, contact=0.0))
     ),
-    "half_way_in_the_wall": Case(Blame.PREDICATE, lambda: put_in(goal=atom("in", "red_block", "bowl", frac=1.0))),
+    "in_the_middle_of_nowhere": Case(
+        Blame.PREDICATE, lambda: stack(goal=atom("on", "red_block", "blue_block", inset=0.3))
+    ),
     "may_not_be_lifted": Case(Blame.PREDICATE, lambda: stack(never=[atom("lifted", "red_block", 0.01)])),
     "may_not_be_touched": Case(Blame.PREDICATE, lambda: put_in(never=[atom("moved", "red_block", 0.002)])),
     "stiller_than_physics": Case(Blame.PREDICATE, lambda: stack(hold={"max_lin": 1e-12, "max_ang": 1e-12})),
@@ -89,7 +89,7 @@ CASES = {
     "knows_nothing": Case(
         Blame.EXPERT, lambda: stack(subgoals=[sub("achieve", goal=atom("on", "red_block", "blue_block"))])
     ),
-    "no_friction": Case(Blame.EXPERT, stack, tampered(slippery)),
+    "weak_grip": Case(Blame.EXPERT, stack, tampered(weak)),
     "wrong_target": Case(
         Blame.EXPERT,
         lambda: stack(
