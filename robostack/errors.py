@@ -5,6 +5,7 @@
     |- SentenceError               a sentence that the grammar cannot read
     |- SpecError                   a TaskSpec that contradicts itself
     |- SceneError                  a scene that cannot be built: placement, penetration, instability, reach
+    |- AssetError                  a mesh or URDF that cannot be imported, or an imported one that is no longer intact
     |- InvalidAction               an action with NaN, or of the wrong width
     |- ExpertError                 the scripted expert cannot solve enough seeds
     |- DataError                   a dataset that is corrupt, half-written or of other features
@@ -57,6 +58,10 @@ class SceneError(RobostackError):
     def __init__(self, code: str, message: str):
         self.code = code
         super().__init__(f"{code}: {message}")
+
+
+class AssetError(RobostackError):
+    """A mesh or URDF that cannot be imported, or an imported one whose files are missing or changed."""
 
 
 class InvalidAction(RobostackError):

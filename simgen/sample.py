@@ -111,7 +111,7 @@ class _Sampler:
 
     def _weight(self, family: str, robot: str) -> float:
         """Less for what was drawn often, and much less for a family that gave nothing new the last few times."""
-        return 0.7 ** min(self.misses[family], 20) / (1.0 + self.drawn[(family, robot)])
+        return 0.7 ** min(self.misses[family], 10) / (1.0 + self.drawn[(family, robot)])
 
     def _cells(self, spec: TaskSpec) -> tuple[str, ...]:
         beside = sum(e.role == "distractor" for e in spec.entities)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from robostack import __version__
 from robostack.cli.help import main_help, verb_help
-from robostack.cli.verbs import VERBS
+from robostack.cli.verbs import SUB_VERBS, VERBS, Verb, find_verb
 from robostack.errors import ConfigError, RobostackError, StorageError
 
 _DISK_ERRORS = {
@@ -59,11 +59,27 @@ def _dispatch(args: list[str]) -> int:
         close = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.5)
         guess = f" did you mean '{close[0]}'?" if close else ""
         raise ConfigError(f"unknown verb '{name}':{guess} Available: {', '.join(VERBS)}. See  robostack --help")
+    key, rest = _sub_verb(VERBS[name], rest)
     if any(arg in ("-h", "--help") for arg in rest):
-        print(verb_help(VERBS[name]))
+        print(verb_help(find_verb(key)))
         return 0
     _default_environment()
-    return importlib.import_module(f"robostack.cli.{name}").execute(rest)
+    return importlib.import_module(f"robostack.cli.{key}").execute(rest)
+
+
+def _sub_verb(verb: Verb, rest: list[str]) -> tuple[str, list[str]]:
+    """The key of the verb that is meant, and its arguments: one bare word after a verb names a sub-verb."""
+    subs = {v.name.split()[1]: key for key, v in SUB_VERBS.items() if v.name.startswith(f"{verb.name} ")}
+    if not rest or not subs or not rest[0].isidentifier():
+        return verb.key, rest
+    if rest[0] not in subs:
+        close = difflib.get_close_matches(rest[0], subs, n=1, cutoff=0.5)
+        guess = f" did you mean '{close[0]}'?" if close else ""
+        raise ConfigError(
+            f"unknown sub-verb '{rest[0]}' of {verb.name}:{guess} Available: {', '.join(subs)}; a sentence is written "
+            f"in quotes, see  robostack {verb.name} --help"
+        )
+    return subs[rest[0]], rest[1:]
 
 
 def _default_environment() -> None:

@@ -31,7 +31,7 @@ def execute(args: Sequence[str]) -> int:
                 settings, spec, checkpoint, paths, console, n=settings["n"], workers=workers
             )
             stage.result = evaluation_line(evaluation)
-        figures = {"evaluate": stages.summary(evaluation)}
+        figures = {"evaluate": stages.summary(evaluation), "failures": dict(evaluation.failures)}
         write_metrics(paths, "eval", seconds=console.seconds, stages=figures, task_id=spec.id)
         console.final(f"{evaluation_line(evaluation)}  ({paths.metrics.resolve()})")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robostack.cli.verbs import SENTENCE, VERBS, Verb
+from robostack.cli.verbs import SENTENCE, SUB_VERBS, VERBS, Verb
 from robostack.errors import ConfigError
 from robostack.paths import config_dir
 
@@ -44,9 +44,19 @@ Exit codes: 0 done, 1 a bug in robostack, 2 an error that you can fix, 130 inter
 
 def verb_help(verb: Verb) -> str:
     """The text of ``robostack <verb> --help``."""
-    knobs = documented_knobs(verb.name) if verb.composed else verb.knobs
+    knobs = documented_knobs(verb.key) if verb.composed else verb.knobs
     examples = "\n".join(f"  {example}" for example in verb.examples)
-    return f"robostack {verb.name}: {verb.summary}\n\nUsage: robostack {verb.usage}\n\n{knobs}\n\nExamples\n{examples}"
+    head = f"robostack {verb.name}: {verb.summary}\n\nUsage: robostack {verb.usage}"
+    return f"{head}\n\n{_sub_verbs(verb)}{knobs}\n\nExamples\n{examples}"
+
+
+def _sub_verbs(verb: Verb) -> str:
+    """The verbs below a verb, with one line each; empty when there are none."""
+    subs = [sub for sub in SUB_VERBS.values() if sub.name.startswith(f"{verb.name} ")]
+    if not subs:
+        return ""
+    lines = "\n".join(f"  {sub.name:<13} {sub.summary}" for sub in subs)
+    return f"Sub-verbs (robostack {subs[0].name} --help  and so on lists what each understands)\n{lines}\n\n"
 
 
 def documented_knobs(verb: str) -> str:

@@ -14,10 +14,14 @@ AUTO = "auto"
 CHOICES: dict[str, tuple[object, ...]] = {
     "control_mode": ("ee_pose", "joint_pos"),
     "progress": (AUTO, True, False),
+    "depth": ("full", "replay"),
+    "rule": ("frontier", "uniform"),
 }
 """Settings with fixed choices."""
 
-MAY_BE_ZERO = frozenset({"seed", "threads", "weight_decay", "warmup_steps", "grad_clip", "val_fraction"})
+MAY_BE_ZERO = frozenset(
+    {"seed", "threads", "weight_decay", "warmup_steps", "grad_clip", "val_fraction", "size_jitter", "trained_on"}
+)
 """Numbers (by last part of their key) for which zero has a meaning; all others must be positive."""
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")

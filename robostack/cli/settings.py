@@ -18,13 +18,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from robostack.cli.limits import check_choices, check_numbers, check_types
-from robostack.cli.verbs import VERBS
+from robostack.cli.verbs import find_verb
 from robostack.errors import ConfigError, UnknownName
 from robostack.paths import config_dir
 
 Settings = dict[str, Any]
 
-FREE_TEXT = ("sentence", "out", "task", "dataset", "checkpoint")
+FREE_TEXT = ("sentence", "out", "task", "dataset", "checkpoint", "folder", "library", "against", "report")
 """Values that never meet Hydra's grammar: a sentence or a path may hold quotes, commas, braces, ``=``."""
 
 
@@ -65,7 +65,8 @@ def split_arguments(verb: str, args: Sequence[str]) -> Request:
         if equals and key.startswith("-") and " " not in key:
             raise ConfigError(f"unknown option '{arg}': settings are written without dashes, {arg.lstrip('-')}")
         if not equals:
-            text["sentence"] = _sentence(verb, arg, text)
+            name, value = _positional(verb, arg, text)
+            text[name] = value
         elif key in FREE_TEXT:
             if not value.strip():
                 raise ConfigError(f"{key} is empty: write  {key}=<value>  or leave it out")
@@ -75,16 +76,18 @@ def split_arguments(verb: str, args: Sequence[str]) -> Request:
     return Request(verb, tuple(overrides), text)
 
 
-def _sentence(verb: str, arg: str, text: Mapping[str, str]) -> str:
+def _positional(verb: str, arg: str, text: Mapping[str, str]) -> tuple[str, str]:
+    found = find_verb(verb)
     if arg.startswith("-"):
-        raise ConfigError(f"unknown option '{arg}': settings are written key=value, see  robostack {verb} --help")
-    if not VERBS[verb].takes_sentence:
-        raise ConfigError(f"unexpected argument '{arg}': settings of {verb} are written key=value")
-    if "sentence" in text:
-        raise ConfigError(f"unexpected argument '{arg}': put the whole sentence in quotes, as one argument")
+        raise ConfigError(f"unknown option '{arg}': settings are written key=value, see  robostack {found.name} --help")
+    if not found.positional:
+        raise ConfigError(f"unexpected argument '{arg}': settings of {found.name} are written key=value")
+    if found.positional in text:
+        fix = "put the whole sentence in quotes, as one argument" if found.positional == "sentence" else "one is enough"
+        raise ConfigError(f"unexpected argument '{arg}': {fix}")
     if not arg.strip():
-        raise ConfigError(f"the sentence is empty: write  {VERBS[verb].examples[0]}")
-    return arg
+        raise ConfigError(f"the {found.positional} is empty: write  {found.examples[0]}")
+    return found.positional, arg
 
 
 def _compose_checked(request: Request) -> Settings:
@@ -155,16 +158,16 @@ def unknown_key_message(verb: str, key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or same_end[:1]
     close = close or difflib.get_close_matches(last, known, n=1, cutoff=0.6)
     guess = f" did you mean '{close[0]}'?" if close else ""
-    return f"unknown config key '{key}':{guess} robostack {verb} --help  lists the settings"
+    return f"unknown config key '{key}':{guess} robostack {find_verb(verb).name} --help  lists the settings"
 
 
 def _check_complete(request: Request, settings: Mapping[str, Any]) -> None:
-    verb = request.verb
+    verb = find_verb(request.verb)
     for key, value in settings.items():
         if value == "???" and key not in request.text:
-            raise ConfigError(f"{verb} needs {key}: write  robostack {VERBS[verb].usage}")
-    if VERBS[verb].takes_sentence and settings["sentence"] is None:
-        raise ConfigError(f"{verb} needs a sentence: write  {VERBS[verb].examples[0]}")
+            raise ConfigError(f"{verb.name} needs {key}: write  robostack {verb.usage}")
+    if verb.positional == "sentence" and settings["sentence"] is None:
+        raise ConfigError(f"{verb.name} needs a sentence: write  {verb.examples[0]}")
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

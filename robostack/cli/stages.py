@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,13 @@ from robostack.cli.settings import Settings
 from robostack.cli.targets import build_cfg, cfg_fields, locate, target
 from robostack.cli.workspace import RunPaths
 from robostack.data.atomic import write_atomic
-from robostack.errors import CheckpointError, ConfigError, DataError
+from robostack.errors import CheckpointError, ConfigError, DataError, SpecError
+from robostack.paths import data_dirs
 from robostack.task.spec import TaskSpec
 
 # Task.
+
+_ID = re.compile(r"[0-9a-f]{4,16}\Z")
 
 
 def propose_task(settings: Settings) -> TaskSpec:
@@ -44,9 +48,24 @@ def save_task(spec: TaskSpec, paths: RunPaths) -> None:
 
 
 def find_task(given: str) -> TaskSpec:
-    """The task of ``task=<file or folder>``."""
+    """The task of ``task=<file or folder>``, or of the library's task whose id begins with what is given.
+
+    Raises:
+        SpecError: no such task, or several whose ids begin so.
+    """
     path = Path(given)
+    if not path.exists() and _ID.match(given):
+        path = _in_library(given)
     return TaskSpec.load(path / "task.json" if path.is_dir() else path)
+
+
+def _in_library(prefix: str) -> Path:
+    found = sorted({path.name: path for root in data_dirs() for path in (root / "tasks").glob(f"{prefix}*")}.items())
+    if len(found) == 1:
+        return found[0][1]
+    if not found:
+        raise SpecError(f"no task of the library has an id that begins with '{prefix}': see  robostack gen library")
+    raise SpecError(f"'{prefix}' begins the ids of several tasks: {', '.join(name for name, _ in found[:8])}")
 
 
 def find_task_near(folder: Path) -> TaskSpec | None:

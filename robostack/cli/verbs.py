@@ -12,12 +12,12 @@ class Verb:
     """One verb.
 
     Attributes:
-        name: also the module ``robostack.cli.<name>`` and the primary config ``configs/<name>.yaml``.
+        name: as it is typed; ``key`` is the module ``robostack.cli.<key>`` and the config ``configs/<key>.yaml``.
         summary: one line for ``robostack --help``.
         usage: what follows ``robostack``.
         examples: two complete commands.
         composed: its settings come from ``configs/``; else the verb reads its own few arguments.
-        takes_sentence: its first argument without ``=`` is the sentence.
+        positional: the setting that an argument without ``=`` fills; empty when there is none.
         knobs: documentation of a verb that is not composed.
     """
 
@@ -26,8 +26,13 @@ class Verb:
     usage: str
     examples: tuple[str, str]
     composed: bool = True
-    takes_sentence: bool = False
+    positional: str = ""
     knobs: str = ""
+
+    @property
+    def key(self) -> str:
+        """``gen_sample`` for ``gen sample``."""
+        return self.name.replace(" ", "_")
 
 
 VERBS: dict[str, Verb] = {
@@ -41,14 +46,14 @@ VERBS: dict[str, Verb] = {
                 f'robostack run "{SENTENCE}"',
                 f'robostack run "{SENTENCE}" robot=ur5e demos.n=100 policy.steps=500 eval.n=20',
             ),
-            takes_sentence=True,
+            positional="sentence",
         ),
         Verb(
             "gen",
             "sentence -> task.json, with its scene checked",
-            'gen "<sentence>" [key=value ...]',
+            'gen "<sentence>" [key=value ...], or  gen <sub-verb> ...',
             (f'robostack gen "{SENTENCE}"', f'robostack gen "{SENTENCE}" robot=so101 out=outputs/my_task'),
-            takes_sentence=True,
+            positional="sentence",
         ),
         Verb(
             "demos",
@@ -88,3 +93,63 @@ VERBS: dict[str, Verb] = {
         ),
     )
 }
+
+SUB_VERBS: dict[str, Verb] = {
+    verb.key: verb
+    for verb in (
+        Verb(
+            "gen sample",
+            "the grammar -> certified tasks, one folder each",
+            "gen sample n=<tasks> [key=value ...]",
+            (
+                "robostack gen sample n=20 seed=7 out=outputs/library",
+                "robostack gen sample n=200 seed=7 robots=[panda,ur5e] families=[stack,drawer] workers=16",
+            ),
+        ),
+        Verb(
+            "gen verify",
+            "any folder of tasks -> every demonstration replayed, every gate passed again",
+            "gen verify <folder> [key=value ...]",
+            ("robostack gen verify data/tasks", "robostack gen verify outputs/library depth=replay workers=8"),
+            positional="folder",
+        ),
+        Verb(
+            "gen explain",
+            "one task -> its spec, text, gates, certificate and witness picture",
+            "gen explain <id or folder> [key=value ...]",
+            ("robostack gen explain 3f1c9a", "robostack gen explain outputs/library/failed/3f1c9a0b7d52e681"),
+            positional="task",
+        ),
+        Verb(
+            "gen library",
+            "a folder of tasks -> a page with a picture per task, coverage, diversity and the funnel",
+            "gen library [folder] [key=value ...]",
+            ("robostack gen library", "robostack gen library outputs/library out=outputs/page"),
+            positional="folder",
+        ),
+        Verb(
+            "gen multiply",
+            "a certified task -> demonstrations on new scenes and new objects",
+            "gen multiply task=<id or folder> n=<demonstrations> [key=value ...]",
+            (
+                "robostack gen multiply task=3f1c9a n=100",
+                "robostack gen multiply task=outputs/library/3f1c9a0b7d52e681 n=100 instances=8 size_jitter=0.15",
+            ),
+        ),
+        Verb(
+            "gen feedback",
+            "a student's evaluations -> which demonstrations it needs next, and their collection",
+            "gen feedback report=<metrics.json, report or folder> budget=<demonstrations> [key=value ...]",
+            (
+                "robostack gen feedback report=outputs/eval budget=500",
+                "robostack gen feedback report=outputs/eval/2026-11-21_05-43-10/metrics.json budget=100 rule=uniform",
+            ),
+        ),
+    )
+}
+"""Verbs under ``gen``, by key."""
+
+
+def find_verb(key: str) -> Verb:
+    """The verb or sub-verb of a key."""
+    return VERBS[key] if key in VERBS else SUB_VERBS[key]

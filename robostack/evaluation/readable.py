@@ -1,6 +1,9 @@
-"""Goals in words: the predicate language as nested lists of short sentences."""
+"""Goals in words: the predicate language as nested lists of short sentences, for pages and for terminals."""
 
 from __future__ import annotations
+
+import html
+import re
 
 from robostack.evaluation.html import Html, join, tag, text
 from robostack.task.predicate import (
@@ -66,16 +69,27 @@ def goal_list(pred: AnyPred) -> Html:
     return tag("ul", _item(pred), class_="goal")
 
 
+def goal_lines(pred: AnyPred, indent: int = 0) -> list[str]:
+    """A predicate as indented lines of plain text."""
+    words, parts = _read(pred)
+    plain = html.unescape(re.sub(r"<[^>]+>", "", words))
+    return [f"{'  ' * indent}{plain}", *(line for part in parts for line in goal_lines(part, indent + 1))]
+
+
 def _item(pred: AnyPred) -> Html:
-    if isinstance(pred, Atom):
-        return tag("li", atom_phrase(pred))
-    if isinstance(pred, (ForAll, Exists, Count)):
-        return _nested(_set_phrase(pred), pred.body.pred)
-    return _nested(text(_WORDS[type(pred)]), *children(pred))
-
-
-def _nested(words: Html, *parts: AnyPred) -> Html:
+    words, parts = _read(pred)
+    if not parts:
+        return tag("li", words)
     return tag("li", tag("span", words, class_="op"), tag("ul", *map(_item, parts), class_="goal"))
+
+
+def _read(pred: AnyPred) -> tuple[Html, tuple[AnyPred, ...]]:
+    """The words of a predicate, and the parts that they speak of."""
+    if isinstance(pred, Atom):
+        return atom_phrase(pred), ()
+    if isinstance(pred, (ForAll, Exists, Count)):
+        return _set_phrase(pred), (pred.body.pred,)
+    return text(_WORDS[type(pred)]), children(pred)
 
 
 def _set_phrase(pred: ForAll | Exists | Count) -> Html:

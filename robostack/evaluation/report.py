@@ -16,14 +16,12 @@ from jaxtyping import Float, UInt8
 from robostack.data.atomic import write_atomic
 from robostack.evaluation import plots
 from robostack.evaluation.html import Html, join, table, tag
+from robostack.evaluation.page import absent, document, facts, meter, picture, plot, section, small, tile
 from robostack.evaluation.readable import goal_list, hold_sentence
 from robostack.evaluation.schema import RunMetrics
 from robostack.evaluation.video import Media, encode_image, encode_video
 from robostack.task.spec import Entity, TaskSpec
 
-_CSS = Path(__file__).with_name("report.css")
-# Nothing is fetched and nothing runs, whatever text got into the page.
-_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 _SWATCHES = frozenset(
     (
         "red",
@@ -106,18 +104,8 @@ def write_report(data: ReportData, path: Path | str) -> Path:
 
 def render_report(data: ReportData) -> str:
     """The report as an HTML document."""
-    title = data.spec.instruction.text
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title} - robostack"),
-        tag("style", Html(_CSS.read_text(encoding="utf-8"))),
-    )
     sections = (_header, _tiles, _scene, _task, _clips, _measurements, _failures, _reproduce, _provenance)
-    body = tag("body", tag("main", *(section(data) for section in sections)))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return document(data.spec.instruction.text, (build(data) for build in sections))
 
 
 # Sections, in the order of the page.
@@ -140,57 +128,49 @@ def _tiles(data: ReportData) -> Html:
     policy = metrics.policy
     at_some_time = f"{round(policy.first_time_success * policy.n)}/{policy.n}"
     tiles = (
-        _tile(
+        tile(
             "Policy success",
-            [f"{policy.successes}", _small(f"/{policy.n}")],
+            [f"{policy.successes}", small(f"/{policy.n}")],
             join(
                 [f"95 % CI {policy.wilson_low:.2f}–{policy.wilson_high:.2f}", tag("br"), f"at some time {at_some_time}"]
             ),
             first=True,
         ),
-        _tile("Expert success", [f"{100 * metrics.expert.success:.1f}", _small(" %")], f"{metrics.expert.n} seeds"),
-        _tile(
+        tile("Expert success", [f"{100 * metrics.expert.success:.1f}", small(" %")], f"{metrics.expert.n} seeds"),
+        tile(
             "Demonstrations",
-            [f"{metrics.demos.per_minute:,.0f}", _small(" /min")],
+            [f"{metrics.demos.per_minute:,.0f}", small(" /min")],
             f"{metrics.demos.replayed_exact} of {metrics.demos.n} replay bit-exactly",
         ),
-        _tile(
+        tile(
             "Latency, p50",
-            [f"{metrics.latency_ms.p50:.2f}", _small(" ms")],
+            [f"{metrics.latency_ms.p50:.2f}", small(" ms")],
             f"p99 {metrics.latency_ms.p99:.2f} ms per inference",
         ),
-        _tile(
+        tile(
             "Wall time", _duration(metrics.wall_s), f"{metrics.env.control_steps_per_s:,.0f} control steps/s simulated"
         ),
     )
     return tag("dl", *tiles, class_="tiles")
 
 
-def _tile(name: str, value: list[str], note: str, *, first: bool = False) -> Html:
-    return tag("div", tag("dt", name), tag("dd", *value), tag("p", note), class_="tile first" if first else "tile")
-
-
-def _small(unit: str) -> Html:
-    return tag("small", unit)
-
-
 def _duration(seconds: float) -> list[str]:
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
-        return [f"{seconds:.1f}", _small(" s")]
-    return [f"{minutes}", _small(" min "), f"{rest:02d}", _small(" s")]
+        return [f"{seconds:.1f}", small(" s")]
+    return [f"{minutes}", small(" min "), f"{rest:02d}", small(" s")]
 
 
 def _scene(data: ReportData) -> Html:
     if data.scene is None:
-        return tag("div", _absent("There is no picture of the scene: no renderer was available."), class_="scene")
-    picture = _picture(encode_image(data.scene), f"The scene: {data.spec.instruction.text}")
-    return tag("figure", picture, tag("figcaption", "The scene after reset."), class_="scene")
+        return tag("div", absent("There is no picture of the scene: no renderer was available."), class_="scene")
+    image = picture(encode_image(data.scene), f"The scene: {data.spec.instruction.text}")
+    return tag("figure", image, tag("figcaption", "The scene after reset."), class_="scene")
 
 
 def _task(data: ReportData) -> Html:
     spec = data.spec
-    facts = {
+    known = {
         "Instruction": spec.instruction.text,
         "Task": tag("code", f"{spec.name} · {spec.id}"),
         "Family": spec.family,
@@ -202,8 +182,8 @@ def _task(data: ReportData) -> Html:
     goal = tag(
         "div", tag("h3", "Goal"), goal_list(spec.goal), tag("p", hold_sentence(spec.hold), class_="note"), *never
     )
-    described = tag("dl", *(tag(*pair) for k, v in facts.items() for pair in (("dt", k), ("dd", v))), class_="facts")
-    return _section("Task", tag("div", tag("div", described), goal, class_="pair"), entities)
+    described = facts(known.items())
+    return section("Task", tag("div", tag("div", described), goal, class_="pair"), entities)
 
 
 def _entity_row(entity: Entity) -> Iterable[str]:
@@ -219,7 +199,7 @@ def _clips(data: ReportData) -> Html:
     shown = [("Expert", data.expert)] if data.expert else []
     shown += [("Policy", clip) for clip in data.rollouts]
     if not shown:
-        return _section("Episodes", _absent("There are no clips: no renderer was available."))
+        return section("Episodes", absent("There are no clips: no renderer was available."))
     notes = []
     if data.expert is None:
         notes.append(tag("p", "There is no clip of the expert.", class_="note"))
@@ -227,7 +207,7 @@ def _clips(data: ReportData) -> Html:
         notes.append(tag("p", "There are no clips of the policy.", class_="note"))
     elif all(clip.ok for clip in data.rollouts) and data.metrics.policy.successes == data.metrics.policy.n:
         notes.append(tag("p", "No episode of the policy failed, so there is no failure to show.", class_="note"))
-    return _section("Episodes", tag("div", *(_clip(who, clip) for who, clip in shown), class_="clips"), *notes)
+    return section("Episodes", tag("div", *(_clip(who, clip) for who, clip in shown), class_="clips"), *notes)
 
 
 def _clip(who: str, clip: Clip) -> Html:
@@ -239,7 +219,7 @@ def _clip(who: str, clip: Clip) -> Html:
         media = encode_video(content, clip.fps)
     label = f"{who}, {clip.title}: {clip.caption}"
     if media.mime.startswith("image/"):
-        shown = _picture(media, label)
+        shown = picture(media, label)
     else:
         size = {"width": str(media.width), "height": str(media.height)} if media.width else {}
         switches = {"controls": True, "autoplay": True, "loop": True, "muted": True, "playsinline": True}
@@ -258,22 +238,18 @@ def _measurements(data: ReportData) -> Html:
     ]
     if metrics.expert.n:
         rows.append(plots.Proportion("expert", round(metrics.expert.success * metrics.expert.n), metrics.expert.n))
-    shown = [_plot("Success rate", plots.success_intervals(rows))]
+    shown = [plot("Success rate", plots.success_intervals(rows))]
     if data.train_loss is not None and len(data.train_loss):
-        shown.append(_plot("Training", plots.loss_curve(data.train_loss, data.validation_loss)))
+        shown.append(plot("Training", plots.loss_curve(data.train_loss, data.validation_loss)))
     else:
-        shown.append(_absent("There is no loss curve: the policy was not trained in this run."))
+        shown.append(absent("There is no loss curve: the policy was not trained in this run."))
     if data.latencies_ms is not None and len(data.latencies_ms):
-        shown.append(_plot("Latency of the policy", plots.latency_histogram(data.latencies_ms)))
+        shown.append(plot("Latency of the policy", plots.latency_histogram(data.latencies_ms)))
     else:
-        shown.append(_absent("There is no latency histogram: single latencies were not recorded."))
+        shown.append(absent("There is no latency histogram: single latencies were not recorded."))
     if metrics.stages:
-        shown.append(_plot("Where the time went", plots.stage_bars(metrics.stages)))
-    return _section("Measurements", tag("div", *shown, class_="plots"), _resources(metrics))
-
-
-def _plot(title: str, svg: str) -> Html:
-    return tag("figure", tag("h3", title), Html(svg), class_="plot")
+        shown.append(plot("Where the time went", plots.stage_bars(metrics.stages)))
+    return section("Measurements", tag("div", *shown, class_="plots"), _resources(metrics))
 
 
 def _resources(metrics: RunMetrics) -> Html | None:
@@ -289,19 +265,15 @@ def _failures(data: ReportData) -> Html:
     policy, codes = data.metrics.policy, data.metrics.failure_codes or {}
     failed = policy.n - policy.successes
     if not failed:
-        return _section("Failures", _absent(f"None of the {policy.n} episodes failed."))
+        return section("Failures", absent(f"None of the {policy.n} episodes failed."))
     if not codes:
-        return _section("Failures", _absent(f"{failed} of {policy.n} episodes failed; their codes were not recorded."))
+        return section("Failures", absent(f"{failed} of {policy.n} episodes failed; their codes were not recorded."))
     most = max(codes.values())
     rows = (
-        (tag("code", code), f"{count}", f"{100 * count / policy.n:.1f} %", _meter(count / most if most else 0.0))
+        (tag("code", code), f"{count}", f"{100 * count / policy.n:.1f} %", meter(count / most if most else 0.0))
         for code, count in sorted(codes.items(), key=lambda item: (-item[1], item[0]))
     )
-    return _section("Failures", table(("Code", "Episodes", "Share of all", ""), rows))
-
-
-def _meter(fraction: float) -> Html:
-    return tag("span", tag("i", style=f"width:{100 * fraction:.1f}%"), class_="meter")
+    return section("Failures", table(("Code", "Episodes", "Share of all", ""), rows))
 
 
 def _reproduce(data: ReportData) -> Html | None:
@@ -310,7 +282,7 @@ def _reproduce(data: ReportData) -> Html | None:
     files = table(("What", "Where"), ((what, _link(where)) for what, where in data.files)) if data.files else None
     steps = (tag("li", tag("span", what), tag("pre", tag("code", command))) for what, command in data.commands)
     commands = tag("ol", *steps, class_="commands") if data.commands else None
-    return _section(
+    return section(
         "Where everything lies",
         tag(
             "div",
@@ -337,20 +309,4 @@ def _provenance(data: ReportData) -> Html | None:
     rows = [*data.versions.items(), *data.hashes.items()]
     if not rows:
         return None
-    return _section("Versions and hashes", tag("div", table(("Name", "Value"), rows), class_="hashes"))
-
-
-# Pieces.
-
-
-def _section(title: str, *children: Html | None) -> Html:
-    return tag("section", tag("h2", title), *children)
-
-
-def _absent(sentence: str) -> Html:
-    return tag("p", sentence, class_="absent")
-
-
-def _picture(media: Media, description: str) -> Html:
-    size = {"width": str(media.width), "height": str(media.height)} if media.width else {}
-    return tag("img", src=media.uri, alt=description, **size)
+    return section("Versions and hashes", tag("div", table(("Name", "Value"), rows), class_="hashes"))

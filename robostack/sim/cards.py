@@ -13,7 +13,7 @@ from robostack.errors import SpecError, UnknownName
 from robostack.paths import find_cards
 from robostack.task.profile import RobotProfile
 from robostack.task.spec import Frozen
-from robostack.task.world import Symmetry
+from robostack.task.world import Interior, Surface, Symmetry
 
 Vec3 = tuple[float, float, float]
 
@@ -171,6 +171,63 @@ class JointCard(Frozen):
     spring: float = Field(default=0.0, ge=0.0)
 
 
+class MeshFile(Frozen):
+    """A file of triangles, and what it must hash to.
+
+    Attributes:
+        file: relative to the folder of the card, or to that of the package.
+        group: name of one object in an OBJ file; all of them where nothing is said.
+    """
+
+    file: str
+    group: str = ""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class MeshCard(Frozen):
+    """Geometry of an imported object. The body frame is that of its rest pose: origin amid its bounding box, z up.
+
+    Attributes:
+        root: where the files lie: beside the card, or in an installed package that is not copied.
+        visual: what is seen.
+        parts: convex pieces that touch; the convex hull of the visual file where there are none.
+        unit: metres per unit of the files.
+        pos, quat: pose of the files' frame in the body frame [m], wxyz.
+        half: half extents of the bounding box [m].
+        volume: sum over the convex pieces [m^3].
+        feet: small balls sunk into the face that it rests on, on which it stands [m].
+        surface, interior: what it offers to others, found and tried out when it was imported.
+        provenance: where it comes from, and what was done to it.
+    """
+
+    root: Literal["card", "pybullet_data"] = "card"
+    visual: MeshFile
+    parts: tuple[MeshFile, ...] = ()
+    unit: float = Field(default=1.0, gt=0.0)
+    pos: Vec3 = (0.0, 0.0, 0.0)
+    quat: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    half: Vec3
+    volume: float = Field(gt=0.0)
+    feet: tuple[Vec3, ...] = ()
+    surface: Surface | None = None
+    interior: Interior | None = None
+    provenance: dict[str, str] = Field(default_factory=dict)
+
+
+class Grasp(Frozen):
+    """A grasp from above at scale 1, in the body frame at rest.
+
+    Attributes:
+        pos: middle of the two contacts [m].
+        yaw: direction in which the fingers close, about z [rad]; modulo half a turn.
+        width: distance of the two contacts [m].
+    """
+
+    pos: Vec3
+    yaw: float
+    width: float = Field(gt=0.0)
+
+
 class AssetCard(Frozen):
     """An object class.
 
@@ -181,7 +238,9 @@ class AssetCard(Frozen):
         size: default size, in the order that the shape defines [m].
         mass: default mass at default size [kg]; scales with the volume.
         friction: sliding, torsional [m], rolling [m].
-        grasp_axis: ``none``, ``faces`` (four yaws of a square), ``axial`` (any yaw) or ``rim`` (over the edge).
+        grasp_axis: ``none``, ``faces`` (four yaws of a square), ``axial`` (any yaw), ``rim`` (over the edge) or
+            ``card`` (``grasps``, best first).
+        mesh: geometry of the shape ``mesh``, whose size is one factor.
     """
 
     name: str
@@ -194,7 +253,18 @@ class AssetCard(Frozen):
     mass: float = Field(ge=0.0)
     friction: Vec3 = (0.8, 0.01, 0.0005)
     symmetry: Symmetry
-    grasp_axis: Literal["none", "faces", "axial", "rim"]
+    grasp_axis: Literal["none", "faces", "axial", "rim", "card"]
+    grasps: tuple[Grasp, ...] = ()
+    mesh: MeshCard | None = None
+    path: str = ""
+
+    @model_validator(mode="after")
+    def _mesh_is_a_mesh(self) -> AssetCard:
+        if (self.shape == "mesh") != (self.mesh is not None):
+            raise ValueError(f"shape '{self.shape}': the shape mesh, and no other, needs the field mesh")
+        if (self.grasp_axis == "card") != bool(self.grasps):
+            raise ValueError(f"grasp_axis '{self.grasp_axis}': the axis card, and no other, needs a list of grasps")
+        return self
 
 
 Card = TypeVar("Card", bound=BaseModel)
@@ -229,7 +299,8 @@ def load_robot(name: str) -> RobotCard:
 @functools.cache
 def load_asset(name: str) -> AssetCard:
     """The asset card of that name; raises UnknownName listing the others."""
-    return _load("assets", "object", name, AssetCard, {})
+    path = find_cards("assets").get(name, Path())
+    return _load("assets", "object", name, AssetCard, {"path": str(path)})
 
 
 def robots() -> tuple[str, ...]:

@@ -14,12 +14,14 @@ from robostack.errors import UnknownName
 from robostack.sim.control import Controller
 from robostack.sim.engines import ENGINES
 from robostack.sim.observe import features, observe
+from robostack.sim.pointcloud import DepthCameras, PointCloudCfg
 from robostack.sim.render import SceneRenderer
 from robostack.sim.scene import eval_seed, train_seed
 from robostack.task.evaluate import GoalMonitor, failure_code
 from robostack.task.progress import Progress
 from robostack.task.reward import Shaping
 from robostack.task.spec import TaskSpec
+from robostack.task.world import TABLE
 from robostack.types import Observation
 
 LINGER_S = 1.0  # an episode goes on this long after first success, so that success at the end can be lost
@@ -36,6 +38,7 @@ class TaskEnv(gymnasium.Env):
     was first held or when a ``never`` predicate fires, and is truncated at the task's horizon. ``info`` carries
     ``success`` (held now, nothing violated), ``first_success_s`` once there is one, and ``failure`` at a failed end.
 
+    ``point_cloud`` adds what depth cameras see, under ``point_cloud``: ``points``, ``colors``, ``entities``.
     ``engine`` computes the physics: ``mujoco``, or ``pybullet`` as a second opinion.
     ``task`` is the TaskSpec (Gymnasium keeps ``spec`` for its own EnvSpec).
     ``reset(seed)`` uses the training namespace of seeds, ``reset(seed, options={"split": "eval"})`` the other one.
@@ -48,6 +51,7 @@ class TaskEnv(gymnasium.Env):
         spec: TaskSpec | str | Path,
         *,
         cameras: Sequence[tuple[str, int, int]] = (),
+        point_cloud: PointCloudCfg | None = None,
         engine: str = "mujoco",
         reward: str = "sparse",
         render_mode: str | None = None,
@@ -67,6 +71,7 @@ class TaskEnv(gymnasium.Env):
         self.progress = Progress(self.task, self.scene.world) if reward == "dense" else None
         self._shaping = Shaping()
         self._steps = 0
+        self.depth_cameras = DepthCameras(self.scene, point_cloud) if point_cloud else None
         self._renderers: dict[tuple[int, int], SceneRenderer] = {}
         self.action_space = gymnasium.spaces.Box(*self._action_bounds(), dtype=np.float32)
         self.observation_space = gymnasium.spaces.Dict(self._spaces())
@@ -160,6 +165,8 @@ class TaskEnv(gymnasium.Env):
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+        if self.depth_cameras is not None:
+            self.depth_cameras.close()
 
     def _lingered(self) -> bool:
         return self.t_s - self.monitor.first_success_s >= LINGER_S - 1e-9  # NaN compares False
@@ -169,6 +176,9 @@ class TaskEnv(gymnasium.Env):
         out: dict[str, Any] = {"state": obs.state, "environment_state": obs.environment_state}
         if obs.images:
             out["pixels"] = dict(obs.images)
+        if self.depth_cameras is not None:
+            cloud = self.depth_cameras.observe()
+            out["point_cloud"] = {"points": cloud.points, "colors": cloud.colors, "entities": cloud.entities}
         return out
 
     def _render(self, camera: str, height: int, width: int) -> np.ndarray:
@@ -188,6 +198,14 @@ class TaskEnv(gymnasium.Env):
                 n: box(0, 255, (h, w, 3), np.uint8) for n, h, w in self.features.cameras
             }
             spaces["pixels"] = gymnasium.spaces.Dict(frames)
+        if self.depth_cameras is not None:
+            n = self.depth_cameras.cfg.n_points
+            cloud: dict[str, gymnasium.Space] = {
+                "points": box(-np.inf, np.inf, (n, 3), np.float32),
+                "colors": box(0, 255, (n, 3), np.uint8),
+                "entities": box(TABLE, len(self.scene.world.entities) - 1, (n,), np.int32),
+            }
+            spaces["point_cloud"] = gymnasium.spaces.Dict(cloud)
         return spaces
 
     def _action_bounds(self) -> tuple[np.ndarray, np.ndarray]:

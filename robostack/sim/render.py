@@ -9,7 +9,7 @@ from typing import Literal
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from robostack.errors import DeviceUnavailable
 
@@ -55,6 +55,18 @@ class SceneRenderer:
         """One RGB frame of the current state."""
         self._renderer.update_scene(data, camera)
         return self._renderer.render()
+
+    def depth(self, data: mujoco.MjData, camera: str) -> tuple[Float[np.ndarray, "H W"], Int[np.ndarray, "H W"]]:
+        """Distance along the camera's axis [m], and the id of the geom seen, -1 for the sky."""
+        self._renderer.enable_depth_rendering()
+        self._renderer.update_scene(data, camera)
+        metres = self._renderer.render()
+        self._renderer.disable_depth_rendering()
+        self._renderer.enable_segmentation_rendering()
+        self._renderer.update_scene(data, camera)
+        ids, kinds = np.moveaxis(self._renderer.render(), -1, 0)
+        self._renderer.disable_segmentation_rendering()
+        return metres, np.where(kinds == mujoco.mjtObj.mjOBJ_GEOM, ids, -1)
 
     def frames(self, qpos: Iterable[Float[np.ndarray, " Nq"]], camera: str, mocap=None) -> list[np.ndarray]:
         """Frames of stored positions; ``mocap`` is (positions, quaternions) of painted zones, constant in time."""

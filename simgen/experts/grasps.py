@@ -77,6 +77,8 @@ def _poses(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
     axis = "faces" if binding.grip else load_asset(binding.card).grasp_axis
     if axis == "rim":
         return _rim(arm, obj)
+    if axis == "card":
+        return _from_card(arm, obj)
     rot = arm.world.rot(obj)
     center = arm.world.pos(obj) + rot @ np.asarray(grip.center)
     half_z = float(np.abs(rot[2]) @ np.asarray(grip.half))
@@ -126,3 +128,21 @@ def _rim(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
         spot = np.array([at[0], at[1], z])
         found += [(Pose(spot, arm.nearest_turn(turn)), thick) for turn in (yaw, yaw + np.pi)]
     return sorted(found, key=lambda f: abs(f[0].yaw))
+
+
+def _from_card(arm: Arm, obj: str) -> list[tuple[Pose, float]]:
+    """The grasps of an imported object's card, best first, in both directions; none when it does not lie as at rest."""
+    binding, rot = arm.world.entities[obj], arm.world.rot(obj)
+    card = load_asset(binding.card)
+    if card.mesh is None or rot[2, 2] < 0.97:
+        return []
+    scale = binding.half[0] / card.mesh.half[0]
+    floor = extent_z(arm.world, obj)[0] + arm.planner.tip_below + _FLOOR
+    turn = float(np.arctan2(rot[1, 0], rot[0, 0])) - arm.planner.closing_angle()
+    found = []
+    for grasp in card.grasps:
+        spot, width = arm.world.pos(obj) + rot @ (scale * np.asarray(grasp.pos)), scale * grasp.width
+        spot[2] = max(spot[2], floor)
+        yaws = sorted((arm.nearest_turn(turn + grasp.yaw + k * np.pi) for k in (0, 1)), key=abs)
+        found += [(Pose(spot, yaw), width) for yaw in yaws if width <= _SPAN * arm.scene.card.gripper.max_opening]
+    return found

@@ -126,12 +126,9 @@ def _lead_once(arm: Arm, handle: Handle, target: float) -> Result:
     saved, now = arm.opening, handle.fraction()
     result, ready = Result(Code.UNREACHABLE, f"no grasp of '{handle.part}' was tried"), []
     for grasp, opening in itertools.islice(_holds(arm, handle), _MOST_HOLDS):
-        hit = arm.obstacle(grasp, opening)
-        if hit:
-            result = result if ready else Result(Code.COLLISION, hit)
-            continue
         arm.opening = opening
         try:
+            arm.check(grasp, opening)
             ready.append((grasp, opening, *_plan_reach(arm, grasp)))
             way = _plan_lead(arm, handle, grasp, ready[-1][-1], target)
         except PlanFailure as failure:

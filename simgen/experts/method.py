@@ -69,6 +69,20 @@ def _motion() -> Method:
     return MotionMethod()
 
 
+def _trajopt() -> Method:
+    from simgen.experts.trajopt import TrajOpt
+
+    return TrajOpt()
+
+
+def _rl() -> Method:
+    from simgen.experts.rl import LearnedMethod
+
+    return LearnedMethod()
+
+
 METHODS: Registry[Callable[[], Method]] = Registry("method")
 METHODS.add("skill", _skill)
 METHODS.add("motion", _motion)
+METHODS.add("trajopt", _trajopt)
+METHODS.add("rl", _rl)

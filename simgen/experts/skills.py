@@ -60,9 +60,7 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
-        hit = self.obstacle(grasp.pose, grasp.opening, [obj])
-        if hit:
-            raise PlanFailure("COLLISION", hit)
+        self.check(grasp.pose, grasp.opening, [obj])
         reach = self.reach(grasp.before)
         down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
@@ -163,16 +161,20 @@ class Skills(Arm):
     def release(self, obj: str) -> Result:
         """Open the gripper and withdraw."""
         held, self.held = self.held, None
+        _, closed = self.planner.pads_at(self.scene.gripper_opening())
         self.grip(self._release_opening(obj), self.scene.card.gripper.release_s)
         if held is not None:
-            self._center_on(obj, held)
+            self._center_on(obj, closed)
         self.note("release", obj)
         return self.withdraw(touching=[obj])
 
-    def _center_on(self, obj: str, held: Held) -> None:
-        """Take a finger that does not open off the object, so that it is not dragged up."""
+    def _center_on(self, obj: str, closed: float) -> None:
+        """Take a finger that does not open off the object, so that it is not dragged up.
+
+        ``closed``: where the middle of the pads was along the closing direction when they held it [m].
+        """
         _, middle = self.planner.pads_at(self.opening)
-        shift = float(held.pos[1]) - middle
+        shift = closed - middle
         if abs(shift) > 1e-3:
             self.go([self.pose.moved(self.planner.rotation(self.pose)[:, 1] * shift)], touching=[obj], slow=0.5)
 

@@ -1,6 +1,7 @@
 """How often the expert solves each shipped task and each drill, per robot.
 
-``python -m simgen.experts.survey [episodes] [task ...]``: without a task all shipped ones, with ``drills`` all drills.
+``python -m simgen.experts.survey [episodes] [task ...]``: all shipped tasks where none is named;
+``drills`` for all drills.
 
 The seeds are of the evaluation namespace, which no demonstration uses.
 """

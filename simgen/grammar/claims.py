@@ -170,7 +170,7 @@ def plain(text: str) -> str:
 def _mention(m: re.Match[str]) -> Mention:
     cards, several = nouns()[m["noun"]]
     named = re.findall(_options(w.COLOR_WORDS), m["colors"] or "")
-    colors = tuple(w.SPELLINGS.get(c, c) for c in named)
+    colors = tuple(w.SPELLINGS.get(str(c), str(c)) for c in named)
     number = _NUMBERS[m["number"]] if m["number"] else None
     return Mention(colors, cards, m[0], m.start(), m.end(), several, number if several else None)
 

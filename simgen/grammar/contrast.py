@@ -57,7 +57,7 @@ def _edits(production: Production, spec: TaskSpec) -> Iterator[dict[str, str | t
     said = {str(v) for v in slots.values()}
     for name in nouns:
         for entity in spec.entities:
-            phrase = f"the {entity.color} {_noun(production, name, entity)}"
+            phrase = f"the {entity.color} {_noun(production, name, entity, str(slots[name]))}"
             if _takes(production, name, phrase) and phrase not in said:
                 yield {**slots, name: phrase}
     plain = {name: str(value) for name, value in slots.items()}
@@ -65,9 +65,12 @@ def _edits(production: Production, spec: TaskSpec) -> Iterator[dict[str, str | t
         yield dict(changed)
 
 
-def _noun(production: Production, slot: str, entity: Entity) -> str:
-    kind = production.slots[slot]
+def _noun(production: Production, slot: str, entity: Entity, said: str) -> str:
+    """A noun for the entity's card: the one that the slot has now where that fits."""
+    kind, now = production.slots[slot], said.rsplit(" ", 1)[-1]
     assert isinstance(kind, NounPhrase), slot
+    if kind.nouns.get(now) == entity.card:
+        return now
     return next((noun for noun, card in kind.nouns.items() if card == entity.card), "")
 
 

@@ -34,7 +34,7 @@ class Filler:
     def fill(self, production: Production, template: str, given: dict[str, str]) -> Instruction:
         """The template with the given fillings, and random ones for its other slots."""
         slots: dict[str, str | tuple[str, ...]] = {}
-        colors = self.rng.shuffled(COLORS)
+        colors = [str(color) for color in self.rng.shuffled(COLORS)]
         for name in dict.fromkeys(SLOT.findall(template)):
             kind = production.slots[name]
             slots[name] = given[name] if name in given else self._filling(kind, production.family, name, colors)

@@ -151,7 +151,7 @@ def row(things: Sequence[Thing], profile: RobotProfile) -> tuple[tuple[Placement
 def footprint(thing: Thing, profile: RobotProfile) -> tuple[float, float]:
     """Extents of the bounding box on the table along x and y at yaw 0 [m]."""
     size = profile.size(thing.card)
-    if thing.card in ("block", "tray", "zone"):
+    if thing.card in ("block", "tray", "zone", "bin", "box", "lid"):
         return size[0], size[1]
     return 2.0 * size[0], 2.0 * size[0]
 

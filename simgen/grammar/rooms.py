@@ -82,10 +82,10 @@ def stand(thing: Thing, profile: RobotProfile) -> Placement:
     s, (x0, y0, x1, y1) = profile.object_scale, profile.workspace
     reach = reach_of(thing.card, profile.size(thing.card), s)
     x = x1 - JITTER * s - reach.far
-    if thing.card == "cabinet":  # its handle is high up, where an arm reaches less far
+    if thing.card in ("cabinet", "lever"):  # the handle is high up, where an arm reaches less far
         x = 0.5 * (x0 + x1 - reach.far - reach.near)
-        if x1 - x0 < TALL * s:
-            raise too_small(profile, f"'{thing.words}'")
+    if thing.card == "cabinet" and x1 - x0 < TALL * s:
+        raise too_small(profile, f"'{thing.words}'")
     slack = 0.5 * (y1 - y0 - reach.left - reach.right)
     y = 0.5 * (y0 + y1 + reach.right - reach.left)
     jitter = min(slack, 5 * JITTER * s)

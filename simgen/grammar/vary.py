@@ -6,7 +6,7 @@ from robostack.task.predicate import AnyPred, atom
 from robostack.task.profile import GRASP_MARGIN, RobotProfile
 from robostack.task.spec import Entity, Placement, TaskSpec
 from simgen.grammar.kinds import Thing
-from simgen.grammar.layout import GRIPPER_ROOM, JITTER, Box, entity, placement, yaw_of
+from simgen.grammar.layout import GRIPPER_ROOM, JITTER, Box, entity, footprint, placement, yaw_of
 from simgen.grammar.refer import disambiguates
 from simgen.grammar.rooms import JOINTS, reach_of
 from simgen.grammar.words import COLORS
@@ -16,7 +16,7 @@ DISTRACTORS = ("block", "cylinder", "ball", "bowl", "plate")
 SHOVED, WORKED = 0.1, 0.3  # a distractor that moves so far [m], or whose joint so far, spoils the episode
 SIZES = (0.85, 0.95, 1.0, 1.1)  # of what is moved, relative to the robot's usual size
 CALM = frozenset(("place_in", "place_on", "stack", "open", "close", "press", "turn"))
-CROWD = 5  # most things in a workspace with room for a hand between them
+CROWDED = 0.4  # share of a room that things and the space for a hand around them take at most
 
 
 def with_distractors(spec: TaskSpec, n: int, rng: SplitMix64, profile: RobotProfile) -> TaskSpec:
@@ -48,17 +48,25 @@ def _free_color(spec: TaskSpec, card: str, rng: SplitMix64) -> str:
 
 def _with_loose(spec: TaskSpec, rng: SplitMix64, profile: RobotProfile) -> TaskSpec | None:
     """With an object anywhere that the moved one may start, or in front of the fixtures."""
-    crowd = CROWD - 1 if profile.workspace[2] - profile.workspace[0] < 0.25 * profile.object_scale else CROWD
     box = _room(spec, profile)
-    if box is None or sum(e.card not in JOINTS for e in spec.entities) >= crowd:
+    if box is None:
         return None
     card = rng.choice(DISTRACTORS)
     thing = Thing(card, card, _free_color(spec, card, rng))
-    if any(e.id == thing.id for e in spec.entities):
+    loose = [Thing(e.card, e.card) for e in spec.entities if e.card not in JOINTS and e.placement.on == "table"]
+    if any(e.id == thing.id for e in spec.entities) or _share([*loose, thing], box, profile) > CROWDED:
         return None
     spot = placement(box, yaw_of(thing), GRIPPER_ROOM * profile.object_scale)
     made = entity(thing, str(thing.color), "distractor", spot, profile)
     return _left_alone(spec, (*spec.entities, made), made)
+
+
+def _share(things: list[Thing], box: Box, profile: RobotProfile) -> float:
+    """Share of a room that things take; centres lie within the box, so they stick out by about half of themselves."""
+    gap, (x0, y0, x1, y1) = GRIPPER_ROOM * profile.object_scale, box
+    sizes = [footprint(thing, profile) for thing in things if thing.card not in ("shelf", "socket")]
+    out = sum(max(size) for size in sizes) / len(sizes)
+    return sum((a + gap) * (b + gap) for a, b in sizes) / ((x1 - x0 + out) * (y1 - y0 + out))
 
 
 def spoils(made: Entity) -> AnyPred:

@@ -56,7 +56,7 @@ def test_every_example_becomes_a_consistent_task(sentence, profile):
     x0, y0, x1, y1 = profile.workspace
     for entity in spec.entities:
         sizes = entity.size or CARD_SIZES[entity.card]
-        assert sizes == profile.size(entity.card) or spec.family == "insert"
+        assert sizes == profile.size(entity.card)
         if entity.role == "fixture" or entity.placement.on != "table":
             continue
         a, b, c, d = entity.placement.box

@@ -95,10 +95,6 @@ def test_mirrored_relations_are_one():
     right = all_of(atom("right_of", "blue_block", "red_block"))
     assert signature(spec.model_copy(update={"goal": left})) == signature(spec.model_copy(update={"goal": right}))
     near = (all_of(atom("near", *pair, 0.05)) for pair in itertools.permutations(("red_block", "blue_block")))
-    assert len({signature(spec.model_copy(update={"goal": goal, "never": ()})) for goal in near}) == 2, "roles differ"
-    same = spec.entity("blue_block").model_copy(update={"role": "manipuland"})
-    spec = spec.model_copy(update={"entities": (spec.entity("red_block"), same), "never": ()})
-    near = (all_of(atom("near", *pair, 0.05)) for pair in itertools.permutations(("red_block", "blue_block")))
     assert len({signature(spec.model_copy(update={"goal": goal})) for goal in near}) == 1
 
 
@@ -159,7 +155,7 @@ def test_cells_name_relation_cards_length_and_skills():
 
 @pytest.mark.slow
 def test_ten_thousand_signatures_are_within_reach():
-    """Sampled on one core in about 60 s: 10,000 different tasks, with distractors only where a clause is alone."""
+    """A minute on one core: 10,000 different tasks, with distractors only where a clause is alone."""
     from robostack.errors import SceneError, SentenceError
     from robostack.sim.cards import load_robot
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from robostack.errors import SpecError
 from robostack.sim.cards import AssetCard
-from robostack.sim.objects import articulated, containers, primitives, tools
+from robostack.sim.objects import articulated, containers, mesh, primitives, tools
 from robostack.sim.objects.shape import SHAPES, Blank, JointShape, Rgba, Shape, ShapeKind, shape
 
 __all__ = ["COLORS", "SHAPES", "Blank", "JointShape", "Shape", "ShapeKind", "build_object", "shape"]
 
-_BUILDERS = (articulated, containers, primitives, tools)  # importing them fills SHAPES
+_BUILDERS = (articulated, containers, mesh, primitives, tools)  # importing them fills SHAPES
 
 COLORS: dict[str, Rgba] = {
     "red": (0.84, 0.18, 0.16, 1.0),
@@ -74,4 +74,4 @@ def build_object(
     volume = float(np.prod(size) / np.prod(card.size)) ** (3 / len(size))
     own_mass = card.mass * volume if mass is None else mass
     own_friction = card.friction if friction is None else (friction, *card.friction[1:])
-    return kind.build(Blank(spec, body, size, COLORS[color], own_mass, own_friction, card.joints, volume))
+    return kind.build(Blank(spec, body, size, COLORS[color], own_mass, own_friction, card.joints, volume, card))

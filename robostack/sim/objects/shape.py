@@ -9,7 +9,7 @@ from typing import Literal
 import mujoco
 
 from robostack.registry import Registry
-from robostack.sim.cards import JointCard
+from robostack.sim.cards import AssetCard, JointCard
 from robostack.task.world import Grip, Interior, Surface
 
 Rgba = tuple[float, float, float, float]
@@ -27,6 +27,7 @@ class Blank:
         friction: sliding, torsional [m], rolling [m].
         joints: what resists the joints at the card's own size.
         volume: volume of this size over that of the card's.
+        card: what is built.
     """
 
     spec: mujoco.MjSpec
@@ -37,6 +38,7 @@ class Blank:
     friction: tuple[float, float, float]
     joints: Mapping[str, JointCard]
     volume: float
+    card: AssetCard
 
 
 @dataclass(frozen=True)

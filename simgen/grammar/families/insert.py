@@ -11,7 +11,6 @@ from simgen.grammar.production import Draft, Meanings, Needs, Production, meanin
 from simgen.grammar.rooms import fixture, rooms
 from simgen.grammar.words import PEGS, SOCKETS
 
-DEPTH = 0.75  # height of the socket as a share of the peg's: most of the peg, and its centre, go in
 TWIST = 0.6  # half range of the peg's yaw at the start [rad]
 
 
@@ -19,12 +18,10 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     peg, socket = meaning(slots, "obj", Thing), meaning(slots, "dst", Thing)
     colors, s = resolve_colors((socket, peg)), profile.object_scale
     (room,), rest = rooms((socket,), profile)
-    edge, height = profile.size(peg.card)
-    hole = fixture(socket, colors[0], room).model_copy(update={"size": (edge, round(DEPTH * height, 4))})
     start = placement(anywhere(peg, rest).box, TWIST, GRIPPER_ROOM * s)
     inside = atom("in", peg.id, socket.id)
     return Draft(
-        entities=(hole, entity(peg, colors[1], "manipuland", start, profile)),
+        entities=(fixture(socket, colors[0], room), entity(peg, colors[1], "manipuland", start, profile)),
         goal=all_of(inside, atom("upright", peg.id)),
         subgoals=(Subgoal(skill="insert", args=(peg.id, socket.id), goal=inside),),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from robostack.errors import SentenceError
 from robostack.task.predicate import AnyPred, Once, Seq, all_of, atom
@@ -14,9 +15,11 @@ from simgen.grammar.families.put_in import PUT_IN
 from simgen.grammar.families.put_on import PUT_ON
 from simgen.grammar.families.relative_place import RELATIVE_PLACE
 from simgen.grammar.kinds import Thing
+from simgen.grammar.layout import too_small
 from simgen.grammar.production import Draft, Meanings, Needs, Production
 from simgen.grammar.rooms import JOINTS, rooms
 
+SHARED = (0.24, 0.34)  # least room for the objects of two clauses, along x and y [m at scale 1]
 RELEASED = 0.2  # fraction below which a button has come back up
 
 _FIXED = (OPEN_IT, CLOSE_IT, PRESS, TURN, PULL_LEVER)
@@ -47,6 +50,13 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
     if len({t.words for t in named}) < len(named):
         raise SentenceError("it works one fixture twice; name two different ones")
     berths, rest = rooms(named, profile)
+    if named and any("zone" in c.instruction.slots for c in clauses):  # a region may stand out of its room
+        x0, y0, x1, y1 = rest.workspace
+        y1 -= 0.5 * profile.size("zone")[1]
+        if y1 <= y0:
+            raise too_small(profile, "a region beside what else there is")
+        rest = replace(rest, workspace=(x0, y0, x1, y1))
+    _check_room([c for c in clauses if not any(c is f for f in fixed)], rest)
     berth = iter(berths)
     drafts = [c.production.draft(c.meanings, next(berth) if any(c is f for f in fixed) else rest) for c in clauses]
     return Draft(
@@ -56,6 +66,19 @@ def _draft(slots: Meanings, profile: RobotProfile) -> Draft:
         never=_once_each(p for d in drafts for p in d.never),
         init=tuple(p for d in drafts for p in d.init),
     )
+
+
+def _check_room(clauses: Sequence[Clause], profile: RobotProfile) -> None:
+    """A region, or a place beside something, takes all the room that there is for objects; so does a small one.
+
+    Raises:
+        SceneError: there is no room for all clauses.
+    """
+    alone = any(c.production.family == "relative_place" or "zone" in c.instruction.slots for c in clauses)
+    x0, y0, x1, y1 = profile.workspace
+    narrow = y1 - y0 < SHARED[1] * profile.object_scale or x1 - x0 < SHARED[0] * profile.object_scale
+    if len(clauses) > 1 and (alone or narrow):
+        raise too_small(profile, "the objects of all parts of the sentence")
 
 
 def _once_each(preds: Iterable[AnyPred]) -> tuple[AnyPred, ...]:

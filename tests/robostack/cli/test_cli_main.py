@@ -11,11 +11,11 @@ from hydra import compose, initialize_config_dir
 from robostack.cli import main
 from robostack.cli.help import documented_knobs
 from robostack.cli.targets import locate
-from robostack.cli.verbs import VERBS
+from robostack.cli.verbs import SUB_VERBS, VERBS
 from robostack.errors import ConfigError, MissingExtra
 from robostack.paths import config_dir
 
-COMPOSED = [name for name, verb in VERBS.items() if verb.composed]
+COMPOSED = [name for name, verb in (VERBS | SUB_VERBS).items() if verb.composed]
 SENTENCE = "put the red cube in the bowl"
 
 
@@ -33,18 +33,34 @@ def test_help_loads_nothing_heavy(record_property):
     assert all(f"\n  {verb} " in done.stdout for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", (VERBS | SUB_VERBS).values(), ids=lambda verb: verb.key)
 def test_every_verb_explains_itself_with_two_examples(verb, capsys):
-    assert main([verb, "--help"]) == 0
+    assert main([*verb.name.split(), "--help"]) == 0
     out = capsys.readouterr().out
-    assert out.count(f"  robostack {verb}") >= 2
-    assert "seed=0" in out or verb == "doctor"
+    assert out.count(f"  robostack {verb.name}") >= 2
+    assert "out=null" in out or verb.name == "doctor"
+
+
+def test_help_of_gen_teaches_its_sub_verbs(capsys):
+    assert main(["gen", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {verb.name} " in out for verb in SUB_VERBS.values())
+
+
+@pytest.mark.parametrize("word", ["smaple", "verfy", "dance"])
+def test_an_unknown_sub_verb_gets_the_closest_one_on_one_line(word, capsys):
+    assert main(["gen", word, "n=3"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"unknown sub-verb '{word}' of gen" in err
+    assert word == "dance" or "did you mean" in err
+    assert "sample, verify, explain" in err
 
 
 @pytest.mark.parametrize("verb", COMPOSED)
 def test_documented_defaults_are_the_composed_defaults(verb):
     pairs = re.findall(r"(?<=\s)([\w.]+)=(\S+)", documented_knobs(verb).partition("Leaves")[0])
-    assert len(pairs) >= 7
+    assert len(pairs) >= 6
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
         plain = compose(verb)
         assert {key for key, value in pairs if value == "<required>"} <= set(plain)

@@ -1,0 +1,1 @@
+"""From a student's evaluation to the demonstrations that it needs next."""

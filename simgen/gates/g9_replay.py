@@ -1,0 +1,89 @@
+"""G9: the demonstrations, as they are stored, done again by an interpreter that knows nothing but the task.
+
+``python -m simgen.gates.g9_replay`` is that interpreter: it reads a task and its actions from standard input and prints
+the hashes of what they lead to.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from robostack.sim.env import TaskEnv
+from robostack.sim.scene import state_sha, versions
+from robostack.task.spec import TaskSpec
+from simgen.gates.candidate import Candidate, GateFailure
+from simgen.gates.codes import Code
+from simgen.gates.g7_solve import sha
+from simgen.gates.record import Metric
+from simgen.gates.registry import gate
+
+_PATIENCE_S = 300.0
+
+
+@gate("G9", limit_s=300.0)
+def replay(candidate: Candidate) -> dict[str, Metric]:
+    """Every demonstration starts, acts and ends in a fresh process as it did here, to the last bit."""
+    certificate = candidate.certificate
+    if certificate is None or not candidate.episodes:
+        raise GateFailure(Code.ACTIONS_DIFFER, "there is no demonstration to replay: run G7 first")
+    recorded = {episode.seed: episode for episode in certificate.episodes}
+    answer = in_fresh_process(candidate.spec, {e.seed: e.action for e in candidate.episodes})
+    if answer["versions"] != certificate.versions:
+        raise GateFailure(Code.VERSION, f"recorded with {certificate.versions}, replayed with {answer['versions']}")
+    for episode in candidate.episodes:
+        before, after = recorded[episode.seed], answer["episodes"][str(episode.seed)]
+        if after["state0"] != before.state0_sha:
+            raise GateFailure(Code.STATE_DIFFERS, f"seed {episode.seed} starts elsewhere in a fresh process")
+        if after["ctrl"] != before.ctrl_sha or after["final"] != before.final_sha:
+            raise GateFailure(Code.ACTIONS_DIFFER, f"the actions of seed {episode.seed} lead elsewhere when replayed")
+        if not after["success"]:
+            raise GateFailure(Code.ACTIONS_DIFFER, f"the actions of seed {episode.seed} do not end in success")
+    return {"demos": len(candidate.episodes), "exact": len(candidate.episodes)}
+
+
+def in_fresh_process(spec: TaskSpec, actions: dict[int, np.ndarray]) -> dict:
+    """What a new interpreter makes of actions (T, Da) float32 by seed: versions, and per seed its hashes."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"action_{s}": a for s, a in actions.items()}
+    np.savez(buffer, spec=np.frombuffer(spec.to_json().encode(), np.uint8), **arrays)
+    done = subprocess.run(
+        [sys.executable, "-m", "simgen.gates.g9_replay"],
+        input=buffer.getvalue(),
+        capture_output=True,
+        timeout=_PATIENCE_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise GateFailure(Code.ACTIONS_DIFFER, f"the replaying process failed: {last}")
+    return json.loads(done.stdout)
+
+
+def _replay_all(stream: BinaryIO) -> dict:
+    with np.load(io.BytesIO(stream.read())) as data:
+        spec = TaskSpec.from_json(data["spec"].tobytes().decode())
+        env = TaskEnv(spec)
+        episodes = {key.split("_")[1]: _replay(env, int(key.split("_")[1]), data[key]) for key in data if key != "spec"}
+    return {"versions": versions(), "episodes": episodes}
+
+
+def _replay(env: TaskEnv, seed: int, actions: np.ndarray) -> dict[str, str | bool]:
+    env.reset_scene(seed)
+    start = state_sha(env.scene.get_state())
+    ctrl = np.stack([env.apply(action) for action in actions])
+    return {
+        "state0": start,
+        "ctrl": sha(ctrl),
+        "final": state_sha(env.scene.get_state()),
+        "success": bool(env.success),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_replay_all(sys.stdin.buffer)))
