@@ -169,13 +169,15 @@ class Arm:
         rot = self.planner.rotation(pose)
         return self.scene.ik.solve(pose.pos, rot, self.env.controller.q, iterations=60).q
 
-    def obstacle(self, pose: Pose, opening: float, touching: Iterable[str] = ()) -> str:
-        """What makes a tool pose impossible: the cheapest question, to be asked first. Empty when nothing does."""
+    def check(self, pose: Pose, opening: float, touching: Iterable[str] = ()) -> None:
+        """Raise PlanFailure for a tool pose that is impossible in itself: the cheapest question, to be asked first."""
         result = self.scene.ik.solve(pose.pos, self.planner.rotation(pose), self.env.controller.q, iterations=60)
+        where = np.round(pose.pos, 3).tolist()
         if result.position_error > _OUT_OF_REACH:
-            return f"out of reach at {np.round(pose.pos, 3).tolist()}"
+            raise PlanFailure("NO_IK", f"out of reach at {where}")
         hit = self.planner.collision(result.q, opening, None, frozenset(touching))
-        return f"{hit} at {np.round(pose.pos, 3).tolist()}" if hit else ""
+        if hit:
+            raise PlanFailure("COLLISION", f"{hit} at {where}")
 
     def transit_height(self) -> float:
         """Tool height at which everything on the table is passed over [m]."""

@@ -18,7 +18,7 @@ from simgen.experts.arm import Arm
 from simgen.experts.motion import Path, PlanFailure, Pose
 from simgen.experts.result import PLANNING, Code, Result
 
-_NEAR = 0.05  # a joint this close to its target is there [fraction]
+_NEAR, _THERE = 0.05, 0.01  # from a joint's target after it was led; before it is moved at all [fraction]
 _RUN_UP = 0.015  # free way before a push meets the handle, at object scale 1 [m]
 _PRESS = 0.002  # how far a push goes on against a joint's stop, at object scale 1 [m]
 _STEP = 0.35  # speed of a led handle, as share of the usual one
@@ -91,6 +91,8 @@ def move(arm: Arm, entity: str, joint: str, target: float, *, pushing: bool) -> 
         EpisodeOver: the episode ended meanwhile.
     """
     handle = Handle(arm, entity, joint)
+    if abs(handle.fraction() - target) < _THERE:
+        return Result(Code.OK)
     ways = (push, lead) if pushing or handle.tips() else (lead, push)
     if handle.travel(0.0, 1.0) < 2 * _PRESS * arm.scale:  # it turns on the spot
         ways = (lead,)
@@ -124,12 +126,9 @@ def _lead_once(arm: Arm, handle: Handle, target: float) -> Result:
     saved, now = arm.opening, handle.fraction()
     result, ready = Result(Code.UNREACHABLE, f"no grasp of '{handle.part}' was tried"), []
     for grasp, opening in itertools.islice(_holds(arm, handle), _MOST_HOLDS):
-        hit = arm.obstacle(grasp, opening)
-        if hit:
-            result = result if ready else Result(Code.COLLISION, hit)
-            continue
         arm.opening = opening
         try:
+            arm.check(grasp, opening)
             ready.append((grasp, opening, *_plan_reach(arm, grasp)))
             way = _plan_lead(arm, handle, grasp, ready[-1][-1], target)
         except PlanFailure as failure:
@@ -233,7 +232,7 @@ def push(arm: Arm, entity: str, joint: str, target: float) -> Result:
         arm.follow(way.poses)
         arm.wait(0.2)
         arm.note("release", handle.part)
-        arm.follow(list(reversed([*reach[-2:], *way.poses]))[: max(3, len(way.poses) // 4)])
+        arm.follow(way.poses[: -max(3, len(way.poses) // 4) : -1])
         return arm.withdraw(touching=[handle.part])
     return result
 

@@ -60,9 +60,7 @@ class Skills(Arm):
 
     def _approach(self, grasp: Grasp, obj: str) -> list[Pose]:
         self.opening = grasp.opening
-        hit = self.obstacle(grasp.pose, grasp.opening, [obj])
-        if hit:
-            raise PlanFailure("COLLISION", hit)
+        self.check(grasp.pose, grasp.opening, [obj])
         reach = self.reach(grasp.before)
         down = self.plan([grasp.before, grasp.pose], touching=[obj], slow=0.8, q0=reach.q)
         self._check_closing(down, obj)
