@@ -146,4 +146,5 @@ class Expert:
             first_success_s=self.env.monitor.first_success_s,
             final_sha=state_sha(self.env.scene.get_state()),
             versions=versions(),
+            methods=self.methods,
         )

@@ -9,7 +9,7 @@ wrist is chosen. Whether it worked is judged by the goal alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mujoco
@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from robostack.data.atomic import one_line, read_json
 from robostack.errors import DataError
+from robostack.sim.rotation import yaw_rotation
 from robostack.task.spec import Subgoal
 from simgen.experts.frames import Frame, frame_of, turns_of
 from simgen.experts.handles import Handle
@@ -44,6 +45,7 @@ class _Way:
         enter, arrive: keyframes where the straight approach begins and ends.
         turn: rotation about the object of the frame, one of its symmetry.
         flip: rotation of the tool about its approach, one of the gripper's symmetry.
+        spin: turn about the vertical through the held object, one of its symmetry [rad].
     """
 
     keys: Keyframes
@@ -51,6 +53,7 @@ class _Way:
     arrive: int
     turn: Float[np.ndarray, "3 3"]
     flip: Float[np.ndarray, "3 3"]
+    spin: float = 0.0
 
 
 class KeyframeMethod:
@@ -116,6 +119,7 @@ class _Replay:
         entity, _, joint = shown[0][0].frame.partition(".")
         self._handle = Handle(self._arm, entity, joint) if joint else None
         self._start = self._handle.fraction() if self._handle else 0.0
+        self._grip = np.zeros(3)  # of the held object's origin in the tool
         self._touching = frozenset([self._handle.part] if self._handle else self._names[:1])
 
     def run(self) -> Result:
@@ -130,7 +134,10 @@ class _Replay:
         if not result.ok or not rest:
             return result
         self._touching = frozenset(self._names)
-        result, second = self._enter(list(self._ways(rest, (way.flip,))))
+        self._grip = self._arm.held.pos if self._arm.held else np.zeros(3)
+        spins = self._spins()
+        ways = [replace(found, spin=spin) for found in self._ways(rest, (way.flip,)) for spin in spins]
+        result, second = self._enter(ways)
         if second is None:
             self._arm.put_back(self._names[0])
             return Result(Code.POST_FALSE, result.info)
@@ -139,12 +146,27 @@ class _Replay:
     def _ways(self, keys: Keyframes, flips: Sequence[np.ndarray]) -> Iterator[_Way]:
         """All equivalent ways that approach from where the demonstrated one does."""
         arrive = _arrival(keys)
-        frame, tip = self._frames[keys[arrive].frame], keys[arrive].rot[:, 2]
-        for turn in turns_of(self._env.scene.world, keys[arrive].frame):
-            if (frame.rot @ turn @ tip) @ (frame.rot @ tip) < _LEVEL:
+        name, rot = keys[arrive].frame, keys[arrive].rot
+        frame, binding = self._frames[name], self._env.scene.world.entities.get(name)
+        for turn in turns_of(self._env.scene.world, name):
+            if (frame.rot @ turn @ rot[:, 2]) @ (frame.rot @ rot[:, 2]) < _LEVEL:
                 continue
+            closing = "xyz"[int(np.argmax(np.abs(turn @ rot[:, 1])))]
+            if self._arm.held is None and binding is not None and binding.grip and closing not in binding.grip.across:
+                continue  # the object looks the same from there, the part to take it by does not
             for flip in flips:
                 yield _Way(keys, max(0, arrive - 1), arrive, turn, flip)
+
+    def _spins(self) -> list[float]:
+        """Turns about the vertical that leave the held object as it is, if it stands; the least first."""
+        held = self._arm.held
+        if held is None:
+            return [0.0]
+        symmetry = self._env.scene.world.entities[held.entity].symmetry
+        if symmetry == "none":
+            return [0.0]
+        n = {"box": 2, "cube": 4, "square_prism": 4}.get(symmetry, 12)
+        return sorted((self._arm.nearest_turn(2 * np.pi * k / n) for k in range(n)), key=abs)
 
     # Moving.
 
@@ -257,7 +279,11 @@ class _Replay:
     ) -> Pose:
         frame = Frame(*self._handle.at(fraction)) if self._handle else self._frames[name]
         turned = frame.rot @ way.turn
-        return self._arm.planner.pose_of(frame.pos + turned @ pos, turned @ rot @ way.flip, like=like)
+        pos, rot = frame.pos + turned @ pos, turned @ rot @ way.flip
+        if way.spin:
+            reach, spin = rot @ self._grip, yaw_rotation(way.spin)  # about where the object is carried
+            pos, rot = pos + reach - spin @ reach, spin @ rot
+        return self._arm.planner.pose_of(pos, rot, like=like)
 
     def _fraction(self, way: _Way, shown: float) -> float:
         """The joint begins where it is here, and goes as far as it was shown to go."""
