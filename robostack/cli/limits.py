@@ -16,6 +16,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "progress": (AUTO, True, False),
     "depth": ("full", "replay"),
     "methods": ("keyframe", "expert"),
+    "engine": ("pybullet", "mujoco"),
+    "up": ("auto", "y", "z"),
     "rule": ("frontier", "uniform"),
 }
 """Settings with fixed choices."""
