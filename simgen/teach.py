@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robostack.data.atomic import write_atomic
+from robostack.data.atomic import storage_errors, write_atomic
 from robostack.errors import ExpertError, SceneError
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import train_seed
@@ -34,11 +34,13 @@ def teach(spec: TaskSpec, path: Path, certified: Path | None = None) -> Shown:
         DataError: a file is damaged.
     """
     for known in (path, certified):
-        if known is not None and len(load_keyframes(known)) == len(spec.subgoals):
+        if known is not None and len(load_keyframes(known)) == len(spec.subgoals) > 0:
             shown = json.loads(known.read_text(encoding="utf-8"))
             break
     else:
         shown = _demonstrate(spec)
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_keyframes(shown, path)
     return shown
 

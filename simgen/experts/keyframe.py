@@ -33,6 +33,7 @@ _MOST_PLANS, _SEARCHES = 16, 3  # equivalent ways to plan before giving up; deto
 _SHARP = np.cos(np.deg2rad(30.0))  # a path comes to rest at corners sharper than this
 _LEVEL = np.cos(0.15)  # an equivalent way approaches from where the demonstrated one does
 _RAD, _FRACTION = 0.1, 0.1  # metres of way that count as one radian, and as the range of a joint
+_NOT_CARRIED = ("tool_push",)  # a stroke with a tool has a third frame: where the tool lay
 
 Keyframes = tuple[Keyframe, ...]
 
@@ -66,7 +67,7 @@ class KeyframeMethod:
 
     def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
         """See ``Method.attempt``; PRECOND_FALSE where no demonstration shows this subgoal."""
-        shown = self._shown(ctx)
+        shown = self._shown(ctx) if subgoal.skill not in _NOT_CARRIED else []
         if not shown:
             return Result(Code.PRECOND_FALSE, f"no keyframes of subgoal {ctx.index}")
         arm = ctx.skills
