@@ -82,7 +82,9 @@ class KeyframeMethod:
             return []
         if self._known is None or self._known[0] != ctx.folder:
             self._known = ctx.folder, load_keyframes(ctx.folder / FILE)
-        return self._known[1].get(ctx.index, [])
+        shown = self._known[1].get(ctx.index, [])
+        # A grasp that missed has shifted the object: what follows is not where its frame says.
+        return [keys for keys in shown if not _missed(keys)] or shown
 
 
 def load_keyframes(path: Path) -> dict[int, list[Keyframes]]:
@@ -312,6 +314,12 @@ def _arrival(keys: Keyframes) -> int:
     while k > 0 and _travel(keys[k - 1], keys[k]) < _SAME:
         k -= 1
     return k
+
+
+def _missed(keys: Keyframes) -> bool:
+    """Whether the gripper opened again before it took anything."""
+    first = next((k for k, key in enumerate(keys) if key.event == "grasp"), 0)
+    return any(b.opening > a.opening for a, b in zip(keys[:first], keys[1 : first + 1], strict=True))
 
 
 def _vector(a: Keyframe, b: Keyframe) -> np.ndarray:
