@@ -123,6 +123,7 @@ class Episode:
         first_success_s: when the goal was first held [s]; NaN if never.
         final_sha: SHA-256 of the integration state after the last control step.
         versions: name -> version of everything that determines the physics.
+        methods: per subgoal, who brought it about; empty when nobody noted it.
     """
 
     task_id: str
@@ -138,6 +139,7 @@ class Episode:
     first_success_s: float
     final_sha: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.action)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +57,28 @@ class DemoReport:
     seeds: tuple[int, ...]
 
 
-def collect(spec: TaskSpec, out_dir: Path | str, *, n: int, seed: int, workers: int, progress: bool) -> DemoReport:
+def collect(
+    spec: TaskSpec,
+    out_dir: Path | str,
+    *,
+    n: int,
+    seed: int,
+    workers: int,
+    progress: bool,
+    methods: Sequence[str] | None = None,
+    folder: Path | None = None,
+) -> DemoReport:
     """Record the first ``n`` seeds that the expert solves; the result does not depend on ``workers``.
+
+    Args:
+        spec: the task.
+        out_dir: where the store is.
+        n: demonstrations.
+        seed: picks the scenes.
+        workers: processes.
+        progress: whether to show a progress bar.
+        methods: that the expert may use, see ``Expert``.
+        folder: of the task, with what its methods need.
 
     Raises:
         ConfigError: n or workers below 1.
@@ -72,7 +92,9 @@ def collect(spec: TaskSpec, out_dir: Path | str, *, n: int, seed: int, workers: 
     done = {**dict.fromkeys(store.seeds(), True), **dict.fromkeys(store.failures(), False)}
     try:
         with tqdm(total=n, desc="demos", unit="demo", disable=not progress) as bar:
-            attempts = _attempt(spec, store, done, n=n, first=seed * _SEEDS_PER_RUN, workers=workers, bar=bar)
+            start_args = (spec.to_json(), store.directory, methods, folder)
+            first = seed * _SEEDS_PER_RUN
+            attempts = _attempt(spec, store, done, start_args, n=n, first=first, workers=workers, bar=bar)
     finally:
         write_json(Path(out_dir) / _SUMMARY, {"wall_s": spent + time.monotonic() - start})
     failures = Counter(failure.code for s, failure in store.failures().items() if s in attempts)
@@ -89,13 +111,13 @@ def _spent(out_dir: Path) -> float:
 
 
 def _attempt(
-    spec: TaskSpec, store: RawStore, done: dict[int, bool], *, n: int, first: int, workers: int, bar
+    spec: TaskSpec, store: RawStore, done: dict[int, bool], start_args: tuple, *, n: int, first: int, workers: int, bar
 ) -> set[int]:
     """Try seeds in order until ``n`` of a gap-free prefix succeeded; returns that prefix."""
     order = _seeds(first)
     prefix: list[int] = []
     successes = 0
-    with worker_pool(workers, _start_worker, (spec.to_json(), store.directory)) as pool:
+    with worker_pool(workers, _start_worker, start_args) as pool:
         running: dict[Future, int] = {}
         queued: list[int] = []
         while True:
@@ -147,9 +169,9 @@ def _check_worth(spec: TaskSpec, store: RawStore, attempts: int, successes: int)
 _worker: tuple[Expert, RawStore] | None = None
 
 
-def _start_worker(spec_json: str, directory: Path) -> None:
+def _start_worker(spec_json: str, directory: Path, methods: Sequence[str] | None, folder: Path | None) -> None:
     global _worker
-    _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json))), RawStore(directory)
+    _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json)), methods=methods, folder=folder), RawStore(directory)
 
 
 def _solve(seed: int) -> bool:

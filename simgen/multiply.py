@@ -1,8 +1,9 @@
 """Multiplication: one certified task becomes demonstrations on new scenes, with objects of other sizes and colours.
 
 An instance is the same task with every object larger or smaller by one factor, and with its colours exchanged
-consistently, in the objects as in the words. The expert solves each instance again through the actuators; what is kept
-held the goal to the end and replays bit-exactly. The acceptance says how far the certificate carries.
+consistently, in the objects as in the words. The keyframes of a few certified demonstrations are carried into each new
+scene (MimicGen, Mandlekar et al. 2023); what is kept held the goal to the end and replays bit-exactly. The acceptance
+says how far the certificate carries; where nothing was kept, the expert may solve the scene anew.
 """
 
 from __future__ import annotations
@@ -12,16 +13,24 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from robostack.data.atomic import storage_errors, write_atomic, write_json
-from robostack.errors import ConfigError, ExpertError, SceneError
+from robostack.data.raw import RawStore
+from robostack.errors import ConfigError, ExpertError, SceneError, UnknownName
 from robostack.evaluation.stats import wilson
 from robostack.sim.cards import load_asset
 from robostack.task.check import check
 from robostack.task.spec import Entity, TaskSpec
 from simgen.demos import DemoReport, collect
+from simgen.experts.keyframe import FILE
+from simgen.experts.method import ORDER
+from simgen.teach import Shown, scaled, teach, write_keyframes
+
+Methods = Literal["keyframe", "expert"]
+METHODS: tuple[Methods, ...] = ("keyframe", "expert")
 
 _DECIMALS = 2  # of a scale: an instance can be told from its neighbour
 
@@ -42,12 +51,23 @@ class Instance:
 
 @dataclass(frozen=True)
 class Harvest:
-    """Demonstrations of one instance; ``refused`` says why there are none."""
+    """Demonstrations of one instance.
+
+    Attributes:
+        by_expert: demonstrations in which the expert had to help, subgoal by subgoal, after the method asked for.
+        refused: why there are none.
+    """
 
     instance: Instance
     folder: Path
     report: DemoReport | None
+    by_expert: int = 0
     refused: str = ""
+
+    @property
+    def accepted(self) -> int:
+        """Demonstrations that the method asked for gave alone."""
+        return self.report.n - self.by_expert if self.report else 0
 
 
 @dataclass(frozen=True)
@@ -57,12 +77,14 @@ class MultiplyReport:
     Attributes:
         n: demonstrations kept; each held its goal and replays bit-exactly.
         attempts: scenes tried for them.
-        acceptance: n / attempts, with Wilson's 95 % interval.
+        accepted: of the demonstrations, those that the method asked for gave alone.
+        acceptance: accepted / attempts, with Wilson's 95 % interval.
         instances: variations that gave demonstrations.
     """
 
     n: int
     attempts: int
+    accepted: int
     acceptance: float
     ci_low: float
     ci_high: float
@@ -78,6 +100,9 @@ def multiply(
     instances: int = 4,
     size_jitter: float = 0.1,
     recolor: bool = True,
+    methods: Methods = "keyframe",
+    fallback: bool = False,
+    keyframes: Path | None = None,
     seed: int = 1,
     workers: int = 1,
     progress: bool = False,
@@ -94,27 +119,37 @@ def multiply(
         instances: variations, the task itself included.
         size_jitter: objects are larger or smaller by up to this fraction.
         recolor: whether colours are exchanged.
+        methods: ``keyframe`` carries demonstrations over; ``expert`` solves every scene anew.
+        fallback: whether the expert may help where keyframes fail; the acceptance counts these as refused.
+        keyframes: the file of the task's certificate; the expert demonstrates the task where it is not enough.
         seed: picks variations and scenes; another one than that of the certificate's scenes.
         workers: processes.
         progress: whether to show progress bars.
 
     Raises:
         ConfigError: n or instances below 1, or a jitter outside [0, 0.5].
+        UnknownName: no such way.
         ExpertError: no instance gave as much as was asked of it.
     """
+    if methods not in METHODS:
+        raise UnknownName("methods", methods, METHODS)
     if n < 1 or instances < 1 or not 0.0 <= size_jitter <= 0.5:
         raise ConfigError(
             f"multiplication needs n >= 1, instances >= 1 and size_jitter in 0 to 0.5, not n={n}, "
             f"instances={instances}, size_jitter={size_jitter:g}"
         )
     out_dir, chosen = Path(out_dir), vary(spec, instances, size_jitter=size_jitter, recolor=recolor, seed=seed)
+    shown: Shown = teach(spec, out_dir / FILE, keyframes) if methods == "keyframe" else {}
+    allowed = None if methods == "expert" else ("keyframe", *ORDER) if fallback else ("keyframe",)
     harvests: list[Harvest] = []
     missing = n
     for index, instance in enumerate(chosen):
         share = -(-missing // (len(chosen) - index))
         if not share:
             break
-        harvest = _harvest(instance, out_dir, share, seed=seed, workers=workers, progress=progress)
+        folder = _instance_folder(instance, out_dir, shown)
+        options = {"seed": seed, "workers": workers, "progress": progress, "methods": allowed}
+        harvest = _harvest(instance, folder, share, options)
         missing -= harvest.report.n if harvest.report else 0
         harvests.append(harvest)
     if missing == n:
@@ -168,9 +203,16 @@ def recolored(spec: TaskSpec, colors: Mapping[str, str]) -> TaskSpec:
     kept = {entity.color for entity in spec.entities} - set(moved)
     if len(set(moved.values())) < len(moved) or kept & set(moved.values()):
         raise ConfigError(f"colours {dict(colors)} would make two colours of '{spec.name}' one")
-    pattern = re.compile(rf"(?<![a-z])({'|'.join(map(re.escape, sorted(moved)))})(?![a-z])")
     text = json.dumps(spec.model_dump(mode="json", by_alias=True))
-    return TaskSpec.from_json(pattern.sub(lambda match: moved[match.group(1)], text), f"an instance of {spec.name}")
+    return TaskSpec.from_json(_reworded(text, moved), f"an instance of {spec.name}")
+
+
+def _reworded(text: str, moved: Mapping[str, str]) -> str:
+    """Words exchanged where they stand alone or as part of an id."""
+    if not moved:
+        return text
+    pattern = re.compile(rf"(?<![a-z])({'|'.join(map(re.escape, sorted(moved)))})(?![a-z])")
+    return pattern.sub(lambda match: moved[match.group(1)], text)
 
 
 def _exchange(colors: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
@@ -179,27 +221,51 @@ def _exchange(colors: Sequence[str], rng: np.random.Generator) -> dict[str, str]
     return {old: color for old, color in zip(used, new, strict=True) if old != color}
 
 
-def _harvest(instance: Instance, out_dir: Path, n: int, *, seed: int, workers: int, progress: bool) -> Harvest:
+def _instance_folder(instance: Instance, out_dir: Path, shown: Shown) -> Path:
+    """A task's folder for an instance: its spec, and the demonstrations as they would be with its objects."""
     folder = out_dir / instance.spec.id
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "task.json", f"{instance.spec.to_json()}\n".encode())
+    if shown:
+        resized = scaled(shown, instance.scale)
+        write_keyframes(json.loads(_reworded(json.dumps(resized), instance.colors)), folder / FILE)
+    return folder
+
+
+def _harvest(instance: Instance, folder: Path, n: int, options: dict[str, Any]) -> Harvest:
     try:
-        report = collect(instance.spec, folder / "demos", n=n, seed=seed, workers=workers, progress=progress)
+        report = collect(instance.spec, folder / "demos", n=n, folder=folder, **options)
     except (ExpertError, SceneError) as error:
-        return Harvest(instance, folder, None, str(error))
-    return Harvest(instance, folder, report)
+        return Harvest(instance, folder, None, refused=str(error))
+    return Harvest(instance, folder, report, _helped(report) if options["methods"] else 0)
+
+
+def _helped(report: DemoReport) -> int:
+    """Demonstrations of which not all was done by keyframes."""
+    store = RawStore(report.store_dir)
+    return sum(bool(set(store.load(seed).methods) - {"keyframe", ""}) for seed in report.seeds)
 
 
 def _report(n: int, harvests: Sequence[Harvest]) -> MultiplyReport:
     good = [harvest.report for harvest in harvests if harvest.report is not None]
-    attempts = sum(report.attempts for report in good)
-    interval = wilson(n, attempts)
-    return MultiplyReport(n, attempts, n / attempts, interval.low, interval.high, len(good), tuple(harvests))
+    attempts, accepted = sum(report.attempts for report in good), sum(harvest.accepted for harvest in harvests)
+    low, high = wilson(accepted, attempts)
+    return MultiplyReport(n, attempts, accepted, accepted / attempts, low, high, len(good), tuple(harvests))
 
 
 def _values(harvest: Harvest) -> dict[str, object]:
     report = harvest.report
-    counts = {"demos": report.n, "attempts": report.attempts} if report else {"refused": harvest.refused}
+    counts: dict[str, object] = {"refused": harvest.refused}
+    if report:
+        interval = wilson(harvest.accepted, report.attempts)
+        counts = {
+            "demos": report.n,
+            "attempts": report.attempts,
+            "accepted": harvest.accepted,
+            "by_expert": harvest.by_expert,
+            "wilson95": [round(bound, 4) for bound in interval],
+            "failures": report.failures,
+        }
     varied = {"scale": harvest.instance.scale, "colors": dict(harvest.instance.colors)}
     return {"task_id": harvest.instance.spec.id, **varied, **counts}

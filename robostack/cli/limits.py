@@ -15,6 +15,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "control_mode": ("ee_pose", "joint_pos"),
     "progress": (AUTO, True, False),
     "depth": ("full", "replay"),
+    "methods": ("keyframe", "expert"),
+    "engine": ("pybullet", "mujoco"),
+    "up": ("auto", "y", "z"),
     "rule": ("frontier", "uniform"),
 }
 """Settings with fixed choices."""

@@ -24,7 +24,21 @@ from robostack.paths import config_dir
 
 Settings = dict[str, Any]
 
-FREE_TEXT = ("sentence", "out", "task", "dataset", "checkpoint", "folder", "library", "against", "report")
+FREE_TEXT = (
+    "sentence",
+    "out",
+    "task",
+    "dataset",
+    "checkpoint",
+    "folder",
+    "library",
+    "against",
+    "report",
+    "file",
+    "name",
+    "licence",
+    "data",
+)
 """Values that never meet Hydra's grammar: a sentence or a path may hold quotes, commas, braces, ``=``."""
 
 

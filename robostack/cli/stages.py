@@ -48,7 +48,12 @@ def save_task(spec: TaskSpec, paths: RunPaths) -> None:
 
 
 def find_task(given: str) -> TaskSpec:
-    """The task of ``task=<file or folder>``, or of the library's task whose id begins with what is given.
+    """The task that ``find_task_file`` finds."""
+    return TaskSpec.load(find_task_file(given))
+
+
+def find_task_file(given: str) -> Path:
+    """The ``task.json`` of ``task=<file or folder>``, or of the library's task whose id begins with what is given.
 
     Raises:
         SpecError: no such task, or several whose ids begin so.
@@ -56,7 +61,7 @@ def find_task(given: str) -> TaskSpec:
     path = Path(given)
     if not path.exists() and _ID.match(given):
         path = _in_library(given)
-    return TaskSpec.load(path / "task.json" if path.is_dir() else path)
+    return path / "task.json" if path.is_dir() else path
 
 
 def _in_library(prefix: str) -> Path:

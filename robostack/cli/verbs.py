@@ -137,6 +137,22 @@ SUB_VERBS: dict[str, Verb] = {
             ),
         ),
         Verb(
+            "gen transfer",
+            "a library's demonstrations -> how many still work in another physics engine",
+            "gen transfer <folder> [key=value ...]",
+            ("robostack gen transfer data/tasks", "robostack gen transfer outputs/library record=true workers=8"),
+            positional="folder",
+        ),
+        Verb(
+            "gen asset",
+            "a mesh or URDF -> an asset card that passed the gates for objects",
+            "gen asset file=<mesh or URDF> name=<word> licence=<SPDX id> [key=value ...]",
+            (
+                "robostack gen asset file=duck.obj name=duck licence=CC0-1.0",
+                "robostack gen asset file=pybullet_data:duck.obj name=duck licence=Zlib data=my_data nouns=[duck,bird]",
+            ),
+        ),
+        Verb(
             "gen feedback",
             "a student's evaluations -> which demonstrations it needs next, and their collection",
             "gen feedback report=<metrics.json, report or folder> budget=<demonstrations> [key=value ...]",

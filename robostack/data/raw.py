@@ -164,7 +164,8 @@ class RawStore:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in _ARRAYS}
                 meta = json.loads(archive["meta"].tobytes())
-            episode = Episode(**arrays, **{name: meta[name] for name in _META})
+            methods = tuple(str(name) for name in meta.get("methods", ()))
+            episode = Episode(**arrays, **{name: meta[name] for name in _META}, methods=methods)
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path} is damaged ({one_line(error)}): {fix}") from error
         if episode.seed != seed:
@@ -188,6 +189,7 @@ class RawStore:
         """
         self._check(episode)
         meta = {name: getattr(episode, name) for name in _META} | {"versions": dict(episode.versions)}
+        meta["methods"] = list(episode.methods)
         buffer = io.BytesIO()
         np.savez(
             buffer,

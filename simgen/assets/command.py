@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from robostack.errors import ConfigError
+from robostack.errors import ConfigError, UnknownName
 from robostack.sim.cards import load_asset
 from simgen.assets.hollow import Claim
 from simgen.assets.intake import Progress, intake
 from simgen.assets.read import Up
 from simgen.assets.record import ASSET_GATES, IntakeReport
+
+CLAIMS: tuple[Claim, ...] = ("interior", "surface")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class AssetSettings:
                 raise ConfigError(f"{key} is missing: robostack gen asset file=<mesh> name=<word> licence=<SPDX id>")
         if self.up not in ("auto", "y", "z"):
             raise ConfigError(f"up={self.up} must be auto, y or z")
+        for key in ("scale", "mass", "density"):
+            value = getattr(self, key)
+            if value is not None and not (type(value) in (int, float) and 0.0 < value < math.inf):
+                raise ConfigError(f"{key} must be a number above 0, or null to find it out, not {value}")
+        for claim in self.claims:
+            if claim not in CLAIMS:
+                raise UnknownName("claim", str(claim), CLAIMS)
 
 
 @dataclass(frozen=True)

@@ -32,19 +32,23 @@ class Expert:
     """
 
     def __init__(self, env: TaskEnv, *, methods: Sequence[str] | None = None, folder: Path | None = None):
-        """An expert that may use ``methods`` (all that are registered when None), always in ``method.ORDER``.
+        """An expert that may use ``methods`` (those of ``method.ORDER`` when None).
+
+        They are tried in that order, whatever order they are given in; those that it does not name come before it.
 
         Raises:
             UnknownName: a method that does not exist.
         """
         names = [name for name in ORDER if name in METHODS] if methods is None else methods
         chosen = {name: METHODS[name] for name in names}
-        self._chain: list[Method] = [chosen[name]() for name in ORDER if name in chosen]
+        extra = [name for name in chosen if name not in ORDER]
+        self._chain: list[Method] = [chosen[name]() for name in (*extra, *ORDER) if name in chosen]
         self.env, self.skills, self.folder = env, Skills(env), folder
         self.skills.on_action = self._record
-        self.skills.note = lambda event, subject: self._marks.note(event, subject, len(self._rows["action"]))
+        self.skills.note = lambda event, subject: self._marks.note(event) if self._marks else None
         self.log: list[str] = []
         self._agenda = Agenda(env)
+        self._marks: Marks | None = None
         self._foreign: np.ndarray | None = None  # the last action that did not come from the skills
         self.methods: tuple[str, ...] = ()
         self.keyframes: tuple[Keyframe, ...] = ()
@@ -55,7 +59,7 @@ class Expert:
         self.skills.reset()
         self._rows: dict[str, list[np.ndarray]] = {k: [] for k in ("ctrl", "qpos", "state", "env", "action")}
         self._agenda.reset()
-        self.log, self.keyframes = [], ()
+        self.log, self.keyframes, self._marks = [], (), None
         self.methods = ("",) * len(self.env.task.subgoals)
         state0 = self.env.scene.get_state()
         code = ""
@@ -108,7 +112,8 @@ class Expert:
                 achieved = self._agenda.achieved(index)
                 if achieved:
                     self.methods = (*self.methods[:index], method.name, *self.methods[index + 1 :])
-                    self.keyframes += self._marks.finished(len(self._rows["action"]))
+                    self.keyframes += self._marks.finished()
+                self._marks = None
             self.log.append(f"{subgoal.skill}{subgoal.args} by {method.name}: {result.code} {result.info}")
             if self._foreign is not None:
                 self.skills.resume(float(self._foreign[-1]))
@@ -128,6 +133,8 @@ class Expert:
         rows["state"].append(proprioception(scene))
         rows["env"].append(environment_state(scene))
         rows["action"].append(action)
+        if self._marks is not None:
+            self._marks.watch(action)
         rows["ctrl"].append(self.env.apply(action))
         self._agenda.update()
 
@@ -147,4 +154,5 @@ class Expert:
             first_success_s=self.env.monitor.first_success_s,
             final_sha=state_sha(self.env.scene.get_state()),
             versions=versions(),
+            methods=self.methods,
         )

@@ -81,8 +81,15 @@ def _rl() -> Method:
     return LearnedMethod()
 
 
+def _keyframe() -> Method:
+    from simgen.experts.keyframe import KeyframeMethod
+
+    return KeyframeMethod()
+
+
 METHODS: Registry[Callable[[], Method]] = Registry("method")
 METHODS.add("skill", _skill)
 METHODS.add("motion", _motion)
 METHODS.add("trajopt", _trajopt)
 METHODS.add("rl", _rl)
+METHODS.add("keyframe", _keyframe)  # not in ORDER: it needs a demonstration, which the expert has to give first

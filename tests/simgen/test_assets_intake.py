@@ -9,6 +9,7 @@ import pytest
 import trimesh
 import yaml
 
+from robostack.cli import main
 from robostack.errors import AssetError, ConfigError, MissingExtra
 from robostack.paths import data_dirs, find_cards
 from robostack.sim.cards import AssetCard, load_asset
@@ -238,3 +239,33 @@ def test_the_command_passes_a_gates_sentence_on(block, tmp_path):
         import_asset(AssetSettings(file=str(block), name="brick", licence="CC0", out=str(tmp_path)))
     with pytest.raises(ConfigError, match="file is missing"):
         AssetSettings(file="", name="brick", licence="MIT", out=str(tmp_path))
+
+
+def test_the_verb_takes_a_mesh_in_and_says_where_tasks_find_it(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("ROBOSTACK_DATA", raising=False)
+    out = tmp_path / "out"
+    assert main(["gen", "asset", f"file={block}", "name=brick", "licence=CC0-1.0", f"out={out}"]) == 0
+    said = capsys.readouterr().out
+    assert f"export ROBOSTACK_DATA={out / 'data'}" in said
+    assert said.endswith(f"card: {out / 'data/assets/brick.yaml'}\n")
+    assert json.loads((out / "metrics.json").read_text())["stages"]["asset"]["name"] == "brick"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("licence=my-own", "licence 'my-own' is none of"),
+        ("licence=", "licence is empty"),
+        ("file=nowhere.stl", "nowhere.stl"),
+        ("mass=heavy", "mass must be a number above 0"),
+        ("claims=[lid]", "unknown claim 'lid'"),
+        ("up=x", "unknown up 'x'"),
+    ],
+)
+def test_the_verb_refuses_with_one_line(block, tmp_path, capsys, wrong, reason):
+    given = {"file": str(block), "name": "brick", "licence": "CC0-1.0", "out": str(tmp_path / "out")}
+    key, _, value = wrong.partition("=")
+    assert main(["gen", "asset", *(f"{k}={v}" for k, v in (given | {key: value}).items())]) == 2
+    said = capsys.readouterr().err.strip()
+    assert reason in said
+    assert "\n" not in said

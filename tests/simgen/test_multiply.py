@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from robostack.data.raw import RawStore
-from robostack.errors import ConfigError, ExpertError
+from robostack.errors import ConfigError, ExpertError, UnknownName
 from robostack.task.spec import TaskSpec
 from simgen.demos import replay_all
 from simgen.multiply import multiply, recolored, resize, vary
@@ -78,14 +78,32 @@ def test_every_demonstration_holds_its_goal_and_replays(tmp_path):
     for harvest in report.harvests:
         store = RawStore(harvest.folder / "demos")
         assert store.info.task_id == harvest.instance.spec.id == TaskSpec.load(harvest.folder / "task.json").id
-        assert all(episode.success for episode in store)
+        assert all(episode.success and set(episode.methods) == {"keyframe"} for episode in store)
+        assert (harvest.accepted, harvest.by_expert) == (harvest.report.n, 0)
         assert replay_all(harvest.instance.spec, store, store.seeds()) == len(store)
     values = json.loads((tmp_path / "instances.json").read_text())["instances"]
-    assert [v["demos"] for v in values] == [2, 1]
+    assert [v["demos"] for v in values] == [v["accepted"] for v in values] == [2, 1]
+    assert all(v["wilson95"][0] < v["accepted"] / v["attempts"] <= v["wilson95"][1] for v in values)
     assert multiply(BOWL, tmp_path, n=3, instances=2, size_jitter=0.1, seed=5).n == 3  # resumed: nothing is done twice
 
 
 def test_a_task_that_nobody_solves_is_an_error_that_names_it(tmp_path):
     hopeless = BOWL.model_copy(update={"horizon_s": 0.2})
-    with pytest.raises(ExpertError, match="no instance of"):
+    with pytest.raises(ExpertError, match="cannot demonstrate"):
         multiply(hopeless, tmp_path, n=2, instances=1)
+
+
+def test_what_the_expert_had_to_solve_is_not_accepted(tmp_path):
+    events = {"0": [{"subgoal": 0, "step": k, "event": e, "frame": "red_cube", "pos": [9, 9, 9], "quat": [1, 0, 0, 0],
+                     "opening": 1.0} for k, e in enumerate(("start", "via", "grasp", "end"))]}  # fmt: skip
+    (tmp_path / "wrong.json").write_text(json.dumps(events))
+    with pytest.raises(ExpertError, match="no instance of"):
+        multiply(BOWL, tmp_path / "alone", n=1, instances=1, keyframes=tmp_path / "wrong.json")
+    report = multiply(BOWL, tmp_path / "helped", n=1, instances=1, keyframes=tmp_path / "wrong.json", fallback=True)
+    assert (report.n, report.accepted, report.acceptance) == (1, 0, 0.0)
+    assert report.harvests[0].by_expert == 1
+
+
+def test_an_unknown_way_is_answered_with_those_that_exist(tmp_path):
+    with pytest.raises(UnknownName, match="Available: expert, keyframe"):
+        multiply(BOWL, tmp_path, n=1, methods="copy")

@@ -17,10 +17,14 @@ Where the engines speak different languages (Coumans, PyBullet quickstart guide)
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +71,13 @@ class BulletScene(Scene):
 
     def __init__(self, spec: TaskSpec):
         super().__init__(spec)
-        try:
-            import pybullet
-            from pybullet_utils.bullet_client import BulletClient
-        except ModuleNotFoundError as error:
-            raise MissingExtra("pybullet", "gen") from error
-        self._b = BulletClient(connection_mode=pybullet.DIRECT)
+        with _silenced():
+            try:
+                import pybullet
+                from pybullet_utils.bullet_client import BulletClient
+            except ModuleNotFoundError as error:
+                raise MissingExtra("pybullet", "gen") from error
+            self._b = BulletClient(connection_mode=pybullet.DIRECT)
         directory = tempfile.mkdtemp(prefix="robostack_")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self._trees = export_trees(self.model, Path(directory))
@@ -307,6 +312,21 @@ class BulletScene(Scene):
         self.data.qpos[adr : adr + 7] = [*pos, w, x, y, z]
         self.data.qvel[dof : dof + 3] = linear - np.cross(spin, np.asarray(com) - np.asarray(pos))
         self.data.qvel[dof + 3 : dof + 6] = rotation.reshape(3, 3).T @ spin
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep what PyBullet's library says when it is loaded and connected off standard output, which is for results."""
+    libc, kept = ctypes.CDLL(None), os.dup(1)
+    libc.fflush(None)
+    with open(os.devnull, "w", encoding="ascii") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        libc.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _xyzw(quat: np.ndarray) -> list[float]:

@@ -14,6 +14,7 @@ SENTENCE = "put the red cube in the bowl"
 NEEDED = {"run": [SENTENCE], "gen": [SENTENCE], "demos": ["task=t"], "train": ["dataset=d"], "eval": ["checkpoint=c"]}
 NEEDED |= {"gen_sample": [], "gen_verify": ["f"], "gen_explain": ["t"], "gen_library": []}
 NEEDED |= {"gen_multiply": ["task=t"], "gen_feedback": ["report=r"]}
+NEEDED |= {"gen_transfer": ["f"], "gen_asset": ["file=f", "name=n", "licence=MIT"]}
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 
 
