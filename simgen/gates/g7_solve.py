@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -19,6 +18,7 @@ from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
 from simgen.gates.record import Certificate, CertifiedEpisode, Metric
 from simgen.gates.registry import gate
+from simgen.gates.replayer import sha
 
 FLOOR, DEMO_FLOOR = 0.25, 0.6  # of Wilson's lower bound: to enter the library, to be offered for demonstrations
 HOPELESS = 6  # failures in a row from the first seed on; 1.6 % at a true rate of 0.5
@@ -106,11 +106,6 @@ def replayed(scene: Scene, episode: Episode) -> tuple[bool, float]:
             margins.append(monitor.goal_margin())
     same = state_sha(scene.get_state()) == episode.final_sha and monitor.success == episode.success
     return same, round(float(min(margins)), 6)
-
-
-def sha(array: np.ndarray) -> str:
-    """SHA-256 of the bits of an array."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _distinct(candidate: Candidate, episodes: list[CertifiedEpisode], metrics: dict[str, Metric]) -> None:

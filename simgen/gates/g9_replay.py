@@ -1,8 +1,4 @@
-"""G9: the demonstrations, as they are stored, done again by an interpreter that knows nothing but the task.
-
-``python -m simgen.gates.g9_replay`` is that interpreter: it reads a task and its actions from standard input and prints
-the hashes of what they lead to.
-"""
+"""G9: the demonstrations, as they are stored, done again by an interpreter that knows nothing but the task."""
 
 from __future__ import annotations
 
@@ -10,16 +6,13 @@ import io
 import json
 import subprocess
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from robostack.sim.env import TaskEnv
-from robostack.sim.scene import state_sha, versions
 from robostack.task.spec import TaskSpec
 from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
-from simgen.gates.g7_solve import sha
 from simgen.gates.record import Metric
 from simgen.gates.registry import gate
 
@@ -53,7 +46,7 @@ def in_fresh_process(spec: TaskSpec, actions: dict[int, np.ndarray]) -> dict:
     arrays: dict[str, Any] = {f"action_{s}": a for s, a in actions.items()}
     np.savez(buffer, spec=np.frombuffer(spec.to_json().encode(), np.uint8), **arrays)
     done = subprocess.run(
-        [sys.executable, "-m", "simgen.gates.g9_replay"],
+        [sys.executable, "-m", "simgen.gates.replayer"],
         input=buffer.getvalue(),
         capture_output=True,
         timeout=_PATIENCE_S,
@@ -63,27 +56,3 @@ def in_fresh_process(spec: TaskSpec, actions: dict[int, np.ndarray]) -> dict:
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise GateFailure(Code.ACTIONS_DIFFER, f"the replaying process failed: {last}")
     return json.loads(done.stdout)
-
-
-def _replay_all(stream: BinaryIO) -> dict:
-    with np.load(io.BytesIO(stream.read())) as data:
-        spec = TaskSpec.from_json(data["spec"].tobytes().decode())
-        env = TaskEnv(spec)
-        episodes = {key.split("_")[1]: _replay(env, int(key.split("_")[1]), data[key]) for key in data if key != "spec"}
-    return {"versions": versions(), "episodes": episodes}
-
-
-def _replay(env: TaskEnv, seed: int, actions: np.ndarray) -> dict[str, str | bool]:
-    env.reset_scene(seed)
-    start = state_sha(env.scene.get_state())
-    ctrl = np.stack([env.apply(action) for action in actions])
-    return {
-        "state0": start,
-        "ctrl": sha(ctrl),
-        "final": state_sha(env.scene.get_state()),
-        "success": bool(env.success),
-    }
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_replay_all(sys.stdin.buffer)))
