@@ -1,5 +1,6 @@
 """Skills for furniture and tools: solved through the actuators, and the record says by whom."""
 
+import functools
 import subprocess
 import sys
 
@@ -29,8 +30,9 @@ PLAIN = [name for name in drills() if name not in BY_MOTION]
 SMALL = [n for n in PLAIN if "cabinet" not in n and n != "tool_push"]  # what the SO-101 is large enough for
 
 
-def solve(name, robot, index=0, **options):
-    expert = Expert(TaskEnv(drill(name, robot)), **options)
+@functools.cache
+def solve(name, robot, index=0, methods=("skill", "motion")):
+    expert = Expert(TaskEnv(drill(name, robot)), methods=methods)
     return (expert, *expert.solve(eval_seed(UNSEEN + index)))
 
 
