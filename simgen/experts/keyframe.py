@@ -29,7 +29,7 @@ from simgen.experts.result import Code, Result
 
 FILE = "keyframes.json"
 _SAME, _LOWEST = 1.2e-3, 4e-3  # way that counts as none; height over the lowest that counts as low [m]
-_MOST_PLANS, _SEARCHES = 16, 3  # equivalent ways to plan before giving up; detours to search for among them
+_MOST_PLANS, _SEARCHES = 16, 2  # equivalent ways to plan straight; those to search detours for when none of them is
 _SHARP = np.cos(np.deg2rad(30.0))  # a path comes to rest at corners sharper than this
 _LEVEL = np.cos(0.15)  # an equivalent way approaches from where the demonstrated one does
 _RAD, _FRACTION = 0.1, 0.1  # metres of way that count as one radian, and as the range of a joint
@@ -70,12 +70,7 @@ class KeyframeMethod:
         shown = self._shown(ctx) if subgoal.skill not in _NOT_CARRIED else []
         if not shown:
             return Result(Code.PRECOND_FALSE, f"no keyframes of subgoal {ctx.index}")
-        arm = ctx.skills
-        arm.detours.budget = _SEARCHES
-        try:
-            return _Replay(ctx, subgoal, shown).run()
-        finally:
-            arm.detours.budget = 0
+        return _Replay(ctx, subgoal, shown).run()
 
     def _shown(self, ctx: Context) -> list[Keyframes]:
         if ctx.folder is None:
@@ -177,18 +172,21 @@ class _Replay:
         """Go over the approach of the first way that can be planned, the least turn of the wrist first, and down it."""
         arm, result = self._arm, Result(Code.UNREACHABLE, "no way was tried")
         ways.sort(key=lambda way: abs(self._pose(way, way.keys[way.arrive]).yaw))
-        for way in ways[:_MOST_PLANS]:
+        for way, searches in [*((way, 0) for way in ways[:_MOST_PLANS]), *((way, 1) for way in ways[:_SEARCHES])]:
             before = self._pose(way, way.keys[way.enter])
             if arm.planner.is_downward(before):
                 before = before.lifted(max(before.pos[2], arm.transit_height()))
             at, saved = self._pose(way, way.keys[way.arrive], before), arm.opening
             arm.opening = arm.opening if arm.held else way.keys[way.enter].opening
             try:
+                arm.detours.budget = searches
                 reach = arm.reach(before, touching=self._carried())
                 down = arm.plan([before, at], touching=self._touching, slow=0.7, q0=reach.q)
             except PlanFailure as failure:
                 arm.opening, result = saved, Result(Code(failure.code), str(failure))
                 continue
+            finally:
+                arm.detours.budget = 0
             arm.follow([*reach.poses, *down.poses])
             arm.settle()
             return Result(Code.OK), way

@@ -10,6 +10,7 @@ from robostack.errors import ConfigError, ExpertError, UnknownName
 from robostack.task.spec import TaskSpec
 from simgen.demos import replay_all
 from simgen.multiply import multiply, recolored, resize, vary
+from simgen.teach import teach
 
 PRESETS = Path(__file__).resolve().parents[2] / "data" / "presets"
 STACK = TaskSpec.load(PRESETS / "stack_two" / "panda.json")
@@ -93,10 +94,12 @@ def test_a_task_that_nobody_solves_is_an_error_that_names_it(tmp_path):
         multiply(hopeless, tmp_path, n=2, instances=1)
 
 
-def test_what_the_expert_had_to_solve_is_not_accepted(tmp_path):
-    events = {"0": [{"subgoal": 0, "step": k, "event": e, "frame": "red_cube", "pos": [9, 9, 9], "quat": [1, 0, 0, 0],
-                     "opening": 1.0} for k, e in enumerate(("start", "via", "grasp", "end"))]}  # fmt: skip
-    (tmp_path / "wrong.json").write_text(json.dumps(events))
+def test_what_the_expert_had_to_solve_is_not_accepted(tmp_path, monkeypatch):
+    shown = json.loads(json.dumps(teach(BOWL, tmp_path / "right.json")))
+    for key in (key for keys in shown.values() for key in keys if key["frame"] == "red_cube"):
+        key["pos"][2] += 0.1  # the fingers close in the air
+    (tmp_path / "wrong.json").write_text(json.dumps(shown))
+    monkeypatch.setattr("simgen.demos._GIVE_UP_AFTER", 3)
     with pytest.raises(ExpertError, match="no instance of"):
         multiply(BOWL, tmp_path / "alone", n=1, instances=1, keyframes=tmp_path / "wrong.json")
     report = multiply(BOWL, tmp_path / "helped", n=1, instances=1, keyframes=tmp_path / "wrong.json", fallback=True)
