@@ -1,8 +1,8 @@
 """One subgoal of a task as a small learning problem: move the tool a little, many times, and look each time.
 
 The observation is relative to the tool. The reward is the progress made, the undiscounted difference of a potential,
-plus a prize when the subgoal holds with the gripper withdrawn. (Discounting the difference, as Ng, Harada and Russell 1999 do,
-leaves every policy the same return but for the prize, which hardly any episode of a long task sees to begin with.)
+plus a prize when the subgoal holds with the gripper withdrawn. (Discounting the difference, as Ng, Harada and Russell
+1999 do, leaves every policy the same return but for the prize, which early episodes of a long task never see.)
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class SubgoalEnv(gymnasium.Env):
             self.limb.moved(pose, opening)
         self._held = self._held + 1 if self.objective.reached(self.env) else 0
         won, lost = self._held >= self.objective.window, self.env.monitor.violated
-        phi = 0.0 if lost else self.eye.progress.potential()
+        phi = self.eye.progress.potential()
         reward = phi - self._phi + _WIN * won - _WIN * lost
         self._phi = phi
         late = self.env.t_s >= self.env.task.horizon_s - 1.0
