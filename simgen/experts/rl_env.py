@@ -1,7 +1,8 @@
 """One subgoal of a task as a small learning problem: move the tool a little, many times, and look each time.
 
-The observation is relative to the tool. The reward is potential-based, which does not change what policy is best (Ng,
-Harada and Russell 1999), plus a prize when the subgoal holds with the gripper withdrawn.
+The observation is relative to the tool. The reward is the progress made, the undiscounted difference of a potential,
+plus a prize when the subgoal holds with the gripper withdrawn. (Discounting the difference, as Ng, Harada and Russell
+1999 do, leaves every policy the same return but for the prize, which early episodes of a long task never see.)
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from simgen.experts.skills import Skills
 from simgen.experts.trajopt_cost import Objective, anchors, dense, destination, movables
 from simgen.experts.trajopt_rollout import Actions, ToolPath
 
-_DISCOUNT = 0.98
 _POTENTIAL, _REACH, _WIN = 10.0, 3.0, 5.0
 _SCALE, _LEAST = 0.1, 0.01  # of margins that begin satisfied, or nearly so [m]
 _PREPARE_TRIES = 20
@@ -197,8 +197,8 @@ class SubgoalEnv(gymnasium.Env):
             self.limb.moved(pose, opening)
         self._held = self._held + 1 if self.objective.reached(self.env) else 0
         won, lost = self._held >= self.objective.window, self.env.monitor.violated
-        phi = 0.0 if lost else self.eye.progress.potential()
-        reward = _DISCOUNT * phi - self._phi + _WIN * won - _WIN * lost
+        phi = self.eye.progress.potential()
+        reward = phi - self._phi + _WIN * won - _WIN * lost
         self._phi = phi
         late = self.env.t_s >= self.env.task.horizon_s - 1.0
         return self._look(), float(reward), won or lost, bool(late and not (won or lost)), {"success": won}

@@ -37,7 +37,7 @@ class RlBudget:
         rounds, steps: at most so many rounds of so many decisions each.
         test: unseen seeds for the final figure.
         stop: share of the curve's seeds that ends training when two rounds in a row reach it.
-        explore: decisions drawn at random to begin with.
+        explore: decisions to begin with that head for what is to be seen to next, with noise.
         hidden: width of the two layers.
     """
 
@@ -45,7 +45,7 @@ class RlBudget:
     steps: int = 4000
     test: int = 32
     stop: float = 0.99
-    explore: int = 1000
+    explore: int = 2500
     hidden: int = 64
     batch: int = 256
     rate: float = 1e-3
@@ -116,9 +116,9 @@ class _Run:
             "MlpPolicy",
             _Scaled(self.env, self.mean, self.scale),
             learning_rate=budget.rate,
-            buffer_size=budget.rounds * budget.steps + 1,
+            buffer_size=budget.explore + budget.rounds * budget.steps + 1,
             batch_size=budget.batch,
-            learning_starts=budget.explore,
+            learning_starts=0,
             gamma=0.98,
             tau=0.01,
             train_freq=2,
@@ -146,13 +146,31 @@ class _Run:
         start, number = time.monotonic(), len(self.curve)
         set_random_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]) % 2**31)
         self.model.action_space.seed(self.seed + number)
+        if number == 0:
+            self._explore()
         self.model._last_obs = None  # every round begins with a fresh episode, as it does after an interruption
         self.model.learn(self.budget.steps, reset_num_timesteps=False)
         seeds = [eval_seed(_CURVE_FIRST + i) for i in range(_CURVE_SEEDS)]
         share = success_rate(self.test_env, self.actor(), self.index, seeds) / len(seeds)
-        self.curve.append((self.model.num_timesteps, share))
+        self.curve.append((self.budget.explore + self.model.num_timesteps, share))
         self.wall_s += time.monotonic() - start
         self._save()
+
+    def _explore(self) -> None:
+        """Fill the buffer with noisy moves towards what is to be seen to next, every episode at another offset."""
+        rng, env = np.random.Generator(np.random.Philox(key=[self.seed, 2])), self.env
+        steps, obs, offset = np.asarray(self.budget.moves.step)[env.limb.active], env.reset()[0], np.zeros(3)
+        for _ in range(self.budget.explore):
+            ahead = np.zeros(5)
+            ahead[:3] = env.eye.progress.focus(env.eye.progress.shares())[0] + offset
+            decision = np.clip(ahead[env.limb.active] / steps + 0.4 * rng.standard_normal(len(steps)), -1.0, 1.0)
+            after, reward, over, late, _ = env.step(decision.astype(np.float32))
+            pair = ((obs - self.mean) * self.scale)[None], ((after - self.mean) * self.scale)[None]
+            flags = np.array([reward]), np.array([over or late]), [{"TimeLimit.truncated": late}]
+            self.model.replay_buffer.add(*pair, decision[None], *flags)
+            obs = after
+            if over or late:
+                obs, offset = env.reset()[0], 0.025 * rng.standard_normal(3)
 
     def actor(self) -> Actor:
         """The deterministic part of the policy, as numpy arrays."""
@@ -216,7 +234,8 @@ class _Run:
         for name, column in columns.items():
             getattr(buffer, name)[: len(column)] = column
         buffer.pos = len(columns["actions"])
-        model.num_timesteps, model._n_updates = self.curve[-1][0], int(state["updates"])
+        model.num_timesteps = self.curve[-1][0] - self.budget.explore
+        model._n_updates = int(state["updates"])
         model._episode_num = 1
 
 

@@ -94,13 +94,12 @@ class TrajOpt:
         self.budget = budget or Budget()
         self.solves: list[int] = []
         self._spent: dict[int, int] = {}  # subgoal -> plans made for it in this episode
-        self._last = (-1, 0.0)
+        self._last = (-1, 0.0)  # scene seed and time at the end of the last attempt
 
     def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
         """Search, verify, execute; raises EpisodeOver when the episode ends meanwhile."""
-        if ctx.scene_seed != self._last[0] or ctx.env.t_s <= self._last[1]:  # another episode
+        if ctx.scene_seed != self._last[0] or ctx.env.t_s < self._last[1]:  # another episode
             self._spent = {}
-        self._last = (ctx.scene_seed, ctx.env.t_s)
         first = self._spent.get(ctx.index, 0)
         if first >= self.budget.plans:
             return Result(Code.TIMEOUT, f"the {self.budget.plans} plans of this episode are spent")
@@ -109,6 +108,7 @@ class TrajOpt:
             return search.run(first)
         finally:
             self._spent[ctx.index] = search.number + 1
+            self._last = (ctx.scene_seed, ctx.env.t_s)
             self.solves.append(search.rollouts.control_steps)
             search.rollouts.close()
 

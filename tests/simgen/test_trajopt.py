@@ -204,10 +204,13 @@ def test_a_spent_budget_moves_nothing():
     impossible = Subgoal(skill="achieve", args=(), goal=atom("lifted", "can", 1.0))
     assert method.attempt(ctx, impossible).code is Code.POST_FALSE
     before = env.scene.get_state()
-    again = method.attempt(ctx, impossible)
-    assert again.code is Code.TIMEOUT
-    assert "1 plans" in again.info
+    for _ in range(3):
+        again = method.attempt(ctx, impossible)
+        assert again.code is Code.TIMEOUT
+        assert "1 plans" in again.info
     assert np.array_equal(env.scene.get_state(), before)
+    env.reset_scene(train_seed(0))
+    assert method.attempt(ctx, impossible).code is Code.POST_FALSE  # another episode
 
 
 def test_a_plan_that_violates_is_not_executed():
