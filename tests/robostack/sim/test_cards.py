@@ -117,7 +117,7 @@ def test_an_mjcf_arm_next_to_its_card_moves_and_keeps_its_mesh(user_data):
         "name": "inline",
         "source": {"root": "card", "file": "inline.xml"},
         "gripper": yaml.safe_load(XARM7)["gripper"] | {"attach": {"body": "flange"}},
-        "workspace": [0.2, -0.1, 0.3, 0.1],
+        "workspace": [0.2, -0.1, 0.34, 0.1],
         "rotation_weight": 0.05,
     }
     write_robot(user_data, **card, arm=arm)
