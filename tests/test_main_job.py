@@ -117,7 +117,7 @@ def refused(capsys, *args) -> str:
     ("args", "message"),
     [
         (["run", SENTENCE, "robot=pnada"], "did you mean 'panda'"),
-        (["run", "make me a sandwich"], "put_in, put_on, sort, stack"),
+        (["run", "make me a sandwich"], "put_in, put_on, relative_place"),
         (["run", "put the red unicorn in the bowl"], "unicorn"),
         (["run", SENTENCE, "polcy.steps=3"], "did you mean 'policy.steps'"),
         (["run", SENTENCE, "policy.stpes=3"], "did you mean 'policy.steps'"),

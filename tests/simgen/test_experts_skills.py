@@ -197,7 +197,7 @@ def test_keyframes_give_the_tool_back_in_the_frame_of_what_it_acted_on(name):
     expert, episode, _ = solve(name, "panda", 5)
     env, frames = expert.env, expert.keyframes
     assert [f.step for f in frames] == sorted(f.step for f in frames)
-    assert {f.event for f in frames} == {"start", "grasp", "release", "end"}
+    assert {f.event for f in frames} == {"start", "via", "grasp", "release", "end"}
     assert [f.subgoal for f in frames] == sorted(f.subgoal for f in frames)
     assert {f.subgoal for f in frames} == set(range(len(env.task.subgoals)))
     for frame in frames:

@@ -183,6 +183,7 @@ class EvalReport:
     ci_low: float
     ci_high: float
     checkpoint: Path
+    failures: dict[str, int] = field(default_factory=dict)
 
 
 def evaluate(
@@ -203,7 +204,7 @@ def evaluate(
     out_dir.mkdir(parents=True, exist_ok=True)
     seen = {"sampler": sampler, "task": spec.id, "seed": seed, "workers": workers, "progress": progress}
     (out_dir / "episodes.json").write_text(json.dumps(seen))
-    return EvalReport(n, n - 1, (n - 1) / n, 0.5, 1.0, checkpoint)
+    return EvalReport(n, n - 1, (n - 1) / n, 0.5, 1.0, checkpoint, {"NOT_REACHED": 1})
 
 
 def write_report(path: Path, *, spec, demos, training, evaluation, seconds, peak_rss_gib) -> RunMetrics:
