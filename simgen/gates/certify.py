@@ -16,7 +16,7 @@ from simgen.gates.candidate import Build, Candidate, Mutant
 from simgen.gates.record import Certificate, Gate, GateRecord
 from simgen.gates.registry import ORDER, gates
 
-_PICTURE = (480, 640)
+_PICTURE = (360, 480)  # height, width
 _LEAVES_BEHIND = ("G7", "G9")  # gates that are run for what they record as well
 
 
@@ -103,7 +103,10 @@ def judge(candidate: Candidate, *, through: Gate = "G9", given: Sequence[GateRec
 
 
 def picture(candidate: Candidate) -> bytes | None:
-    """PNG of the witness, 640 x 480, with shadows; None without a witness or without OpenGL."""
+    """PNG of the witness with shadows and 128 colours; None without a witness or without OpenGL.
+
+    Furniture turns its front to the robot: it is seen from the side.
+    """
     witness = candidate.witness
     if witness is None:
         return None
@@ -116,9 +119,10 @@ def picture(candidate: Candidate) -> bytes | None:
     except DeviceUnavailable:
         return None
     try:
-        frame = renderer.frame(scene.data, "front")
+        furnished = any(binding.joints for binding in scene.world.entities.values())
+        frame = renderer.frame(scene.data, "side" if furnished else "front")
     finally:
         renderer.close()
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, format="PNG", optimize=False)
+    Image.fromarray(frame).quantize(128).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
