@@ -28,6 +28,7 @@ from simgen.experts.trajopt_rollout import Actions, ToolPath
 _POTENTIAL, _REACH, _WIN = 10.0, 3.0, 5.0
 _SCALE, _LEAST = 0.1, 0.01  # of margins that begin satisfied, or nearly so [m]
 _PREPARE_TRIES = 20
+_FEW = 3  # entities that are all seen; of more, as many of the nearest
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _share(now: float, initial: float) -> float:
 
 
 class Eye:
-    """The observation: the tool, what to see to next, the goal's parts, then every entity relative to the tool."""
+    """The observation: the tool, what to see to next, the goal's parts, then the entities relative to the tool."""
 
     def __init__(self, env: TaskEnv, goal: AnyPred):
         self.env, self.progress = env, Progress(env, goal)
@@ -146,13 +147,22 @@ class Eye:
         scene, world = self.env.scene, self.env.scene.world
         tool, shares = scene.tcp()[0], self.progress.shares()
         parts = [commanded[:3], tool - commanded[:3], commanded[3:], *self.progress.focus(shares), np.asarray(shares)]
-        for name, binding in world.entities.items():
+        for name in self._nearest(tool):
+            binding = world.entities[name]
+            free = binding.dof >= 0
+            fractions = [world.fraction(name, joint) for joint in binding.joints]
             parts.append(world.pos(name) - tool)
-            if binding.dof >= 0:
-                parts.append(rot6d(canonical_rotation(world.rot(name), binding.symmetry)))
-                parts.append(world.data.qvel[binding.dof : binding.dof + 3])
-            parts.append(np.array([world.fraction(name, joint) for joint in binding.joints]))
+            parts.append(rot6d(canonical_rotation(world.rot(name), binding.symmetry)))
+            parts.append(world.data.qvel[binding.dof : binding.dof + 3] if free else np.zeros(3))
+            parts.append(np.array(fractions[:1] or [0.0]))
         return np.concatenate(parts).astype(np.float32)
+
+    def _nearest(self, tool: np.ndarray) -> list[str]:
+        """All entities in their order where they are few, else those nearest to the tool."""
+        names, world = list(self.env.scene.world.entities), self.env.scene.world
+        if len(names) <= _FEW:
+            return names
+        return sorted(names, key=lambda name: float(np.linalg.norm(world.pos(name) - tool)))[:_FEW]
 
 
 class SubgoalEnv(gymnasium.Env):
