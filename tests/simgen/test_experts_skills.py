@@ -216,7 +216,8 @@ def test_keyframes_give_the_tool_back_in_the_frame_of_what_it_acted_on(name):
         if joint:
             site = scene.world.entities[entity].joints[joint].handle
             pos, rot = scene.data.site_xpos[site], scene.data.site_xmat[site].reshape(3, 3)
-        assert np.allclose(pos + rot @ np.array(frame.pos), scene.tcp()[0], atol=1e-9)
+        # A keyframe is what was commanded: the tool follows within the servo's lag.
+        assert np.linalg.norm(pos + rot @ np.array(frame.pos) - scene.tcp()[0]) < 0.01
 
 
 # Poses and detours.
