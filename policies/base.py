@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
-from robostack.runtime.protocols import Horizon
+from robostack.runtime.protocols import ActivePlan, Horizon
 from robostack.types import ActionChunk, Features, Observation
 
 
@@ -59,7 +59,7 @@ class TrainablePolicy(nn.Module, ABC):
         """Start new episodes; see ``robostack.runtime.protocols.Policy``."""
 
     @abstractmethod
-    def infer(self, obs: Observation) -> ActionChunk:
+    def infer(self, obs: Observation, plan: ActivePlan | None = None) -> ActionChunk:
         """Predict a chunk; see ``robostack.runtime.protocols.Policy``."""
 
 

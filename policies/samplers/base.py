@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.samplers.noise import LaneNoise
@@ -16,8 +16,31 @@ SamplerState = Mapping[str, Tensor]
 
 
 @runtime_checkable
+class Codec(Protocol):
+    """Actions between the world and the network; see ``policies.units``."""
+
+    def encode(self, actions: Tensor) -> Tensor:
+        """To network units."""
+        ...
+
+    def decode(self, chunk: Tensor) -> Tensor:
+        """To physical units in the world frame."""
+        ...
+
+
+@runtime_checkable
 class Denoiser(Protocol):
-    """A network bound to one batch of observations."""
+    """A network bound to one batch of decisions."""
+
+    @property
+    def elapsed(self) -> Int[Tensor, " B"]:
+        """Control steps since each lane's last decision; 0 where there was none."""
+        ...
+
+    @property
+    def units(self) -> Codec:
+        """What a chunk means in this decision; a sampler keeps chunks for later in the world."""
+        ...
 
     @property
     def schedule(self) -> NoiseSchedule:

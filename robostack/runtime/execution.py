@@ -42,7 +42,7 @@ class SyncExecutor:
         else:
             self._window.append(obs)
         index = self._due(obs.t_s)
-        if self._chunk is None or index >= self._chunk.actions.shape[-2]:
+        if self._chunk is None or index >= self.policy.horizon.Ta:
             window = Observation.stack([Observation.stack(list(self._window))])
             with self.latency.measure():
                 self._chunk = self.policy.infer(window)

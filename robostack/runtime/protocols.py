@@ -31,6 +31,19 @@ class Horizon:
         assert 1 <= self.Ta <= self.Tp - self.To + 1, self
 
 
+@dataclass(frozen=True)
+class ActivePlan:
+    """What is executed while the next chunk is being computed.
+
+    Attributes:
+        actions: the rest of the last chunk; the first is due at the newest observation.
+        frozen: how many of them will be executed whatever is decided, because the decision takes that long.
+    """
+
+    actions: Float[np.ndarray, "B n Da"]
+    frozen: int
+
+
 @runtime_checkable
 class Policy(Protocol):
     """Maps a window of observations to a chunk of actions."""
@@ -42,8 +55,11 @@ class Policy(Protocol):
         """Start new episodes in the lanes of ``mask``; each lane draws its noise from its own seed."""
         ...
 
-    def infer(self, obs: Observation) -> ActionChunk:
-        """Predict from an observation with leading axes (B, To); the chunk has shape (B, Ta, Da)."""
+    def infer(self, obs: Observation, plan: ActivePlan | None = None) -> ActionChunk:
+        """Predict from an observation with leading axes (B, To); the chunk has shape (B, n, Da), n >= Ta.
+
+        A policy that can continue a plan agrees with ``plan`` where it is frozen; others ignore it.
+        """
         ...
 
 

@@ -21,10 +21,10 @@ def test_the_policy_fulfils_the_kernel_protocol(policy):
     assert isinstance(policy, Policy)
 
 
-def test_a_chunk_has_ta_actions_and_the_time_of_the_observation(policy, observe):
+def test_a_chunk_has_all_actions_that_are_still_due_and_the_time_of_the_observation(policy, observe):
     policy.reset(np.ones(3, bool), np.arange(3))
     chunk = policy.infer(observe(5, 50, 90))
-    assert chunk.actions.shape == (3, 4, 10)
+    assert chunk.actions.shape == (3, 7, 10)
     assert chunk.actions.dtype == np.float32
     assert (chunk.t0_s, chunk.dt_s) == (1.5, pytest.approx(0.05))
 
@@ -35,7 +35,7 @@ def test_the_first_executed_action_is_that_of_the_last_observation(policy, obser
         chunk, _ = policy.sample(
             torch.from_numpy(obs.state), torch.from_numpy(obs.environment_state), policy.noise([seeded(11)])
         )
-    np.testing.assert_allclose(act(policy, obs, [11])[0], chunk[0, 1:5].numpy(), atol=1e-6)
+    np.testing.assert_allclose(act(policy, obs, [11])[0], chunk[0, 1:].numpy(), atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_chunk_and_another_seed_another(policy, observe):

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 class GaussianDenoiser:
     """The exact posterior mean for actions that are N(m, s^2): no training, so samplers can be checked alone."""
 
-    schedule = SCHEDULE
+    schedule, units, elapsed = SCHEDULE, None, torch.zeros(1, dtype=torch.int64)
 
     def __init__(self, m=0.3, s=0.2):
         self.m, self.s = m, s

@@ -102,7 +102,7 @@ class Scripted:
     def reset(self, mask, seeds):
         pass
 
-    def infer(self, obs):
+    def infer(self, obs, plan=None):
         return ActionChunk(obs.t_s, 0.05, np.tile(np.asarray(self._action, np.float32), (1, 4, 1)))
 
 

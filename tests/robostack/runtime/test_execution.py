@@ -20,7 +20,7 @@ class Scripted:
     def reset(self, mask, seeds):
         self.resets.append((mask.tolist(), seeds.tolist()))
 
-    def infer(self, obs):
+    def infer(self, obs, plan=None):
         n, Ta = len(self.windows), self.horizon.Ta
         self.windows.append(obs)
         actions = np.stack([np.full(Ta, float(n)), np.arange(Ta, dtype=float)], axis=-1)
