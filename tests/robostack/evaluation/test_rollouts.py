@@ -11,7 +11,7 @@ from policies.networks.unet1d import UnetCfg
 from robostack.errors import CheckpointError, ConfigError, DataError
 from robostack.evaluation.rollouts import Rollout, choose_seeds, evaluate, run_episode
 from robostack.evaluation.run_report import choose_rollouts
-from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.execution import Executor
 from robostack.runtime.protocols import Horizon
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import eval_seed, train_seed
@@ -37,7 +37,7 @@ def checkpoint(spec, tmp_path_factory):
 
 
 def run(spec, checkpoint, out, **changes):
-    settings = {"n": 3, "seed": 0, "workers": 1, "sampler": "ddim10"} | changes
+    settings = {"n": 3, "seed": 0, "workers": 1, "sampler": "ddim10", "execution": "sync", "latency": "none"} | changes
     return evaluate(spec, checkpoint, load_policy_target=TARGET, out_dir=out, progress=False, **settings)
 
 
@@ -108,20 +108,21 @@ class Scripted:
 
 def test_nan_from_a_policy_is_a_failed_episode_and_moves_nothing(spec):
     env = TaskEnv(spec)
-    rollout = run_episode(env, SyncExecutor(Scripted(env, np.full(10, np.nan))), eval_seed(0))
+    rollout = run_episode(env, Executor(Scripted(env, np.full(10, np.nan))), eval_seed(0))
     assert (rollout.success, rollout.failure, rollout.steps) == (False, "INVALID_ACTION", 0)
 
 
 def test_a_policy_that_holds_still_fails_with_the_reason(spec):
     env = TaskEnv(spec)
     env.reset_scene(eval_seed(0))
-    rollout = run_episode(env, SyncExecutor(Scripted(env, env.observe().state)), eval_seed(0))
+    rollout = run_episode(env, Executor(Scripted(env, env.observe().state)), eval_seed(0))
     assert (rollout.failure, rollout.steps) == ("NOT_REACHED", 20)
 
 
 def test_one_failure_and_the_first_successes_are_shown():
     def rollout(seed, success):
-        return Rollout(seed, success, 1.0, "" if success else "DROPPED", 3, np.zeros(1), np.zeros((3, 2), np.float32))
+        code, qpos = "" if success else "DROPPED", np.zeros((3, 2), np.float32)
+        return Rollout(seed, success, 1.0, code, 3, 0, 10, np.zeros(1), qpos)
 
     good, bad = [rollout(i, True) for i in range(4)], [rollout(9, False), rollout(10, False)]
     assert [r.seed for r in choose_rollouts((*good, *bad))] == [0, 1, 9]

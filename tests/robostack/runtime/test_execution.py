@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.execution import Executor
 from robostack.runtime.protocols import Horizon, Policy
 from robostack.types import ActionChunk, Features, Observation
 
@@ -33,7 +33,7 @@ def observation(step, dt=DT):
 
 def started(**kwargs):
     policy = Scripted(**kwargs)
-    executor = SyncExecutor(policy)
+    executor = Executor(policy)
     executor.reset(7)
     return policy, executor
 
@@ -87,14 +87,6 @@ def test_steps_that_were_missed_are_skipped_not_replayed():
     assert executor.act(observation(3)).tolist() == [0, 3]
     assert executor.act(observation(9)).tolist() == [1, 0]
     assert len(policy.windows) == 2
-
-
-def test_a_forgotten_chunk_is_decided_anew():
-    policy, executor = started(Ta=4)
-    executor.act(observation(0))
-    executor.forget_chunk()
-    assert executor.act(observation(1)).tolist() == [1, 0]
-    assert seen(policy.windows[1]) == [0, 1]
 
 
 def test_a_reset_forgets_the_last_episode_and_seeds_the_policy():
