@@ -5,9 +5,10 @@ the pseudo-inverse guidance of Song et al. (ICLR 2023): on a path ``x = t x1 + (
 
     min(beta, c / r^2) * J^T W (Y - x1_hat),   c = (1 - t) / t,   r^2 = (1 - t)^2 / (t^2 + (1 - t)^2),
 
-towards the plan Y, where W weighs the steps of the chunk and J = d x1_hat / dx. A diffusion path ``x = a x0 + sigma eps`` is the same path at
-t = a / (a + sigma) with x scaled by a + sigma, and DDIM's step is Euler's on it. One function therefore serves both.
-J may be taken for the identity, which saves the backward pass through the network.
+towards the plan Y, where W weighs the steps of the chunk and J = d x1_hat / dx. A diffusion path
+``x = a x0 + sigma eps`` is the same path at t = a / (a + sigma) with x scaled by a + sigma, and DDIM's step is Euler's
+on it. One function therefore serves both. J may be taken for the identity, which saves the backward pass through the
+network.
 """
 
 from __future__ import annotations
@@ -57,10 +58,13 @@ def plan_weights(frozen: int, length: int, horizon: int, decay: str = "exp") -> 
 
 
 def guidance_gain(t: float, beta: float = BETA) -> float:
-    """What ``J^T W (Y - x0_hat)`` is multiplied with before it is added to x0_hat, at flow time t in [0, 1]."""
-    if t <= 0.0:
-        return beta
-    return min((t**2 + (1 - t) ** 2) / t, (1 - t) * beta)
+    """What ``J^T W (Y - x0_hat)`` is multiplied with before it is added to x0_hat, at flow time t in [0, 1].
+
+    The paper takes n even steps and beta = n, so that its clip never cuts below the remaining way: it is at least
+    1 / (1 - t) until the end. On other lists of steps, which grow finer towards the end, that has to be said.
+    """
+    largest = max((1 - t) * beta, 1.0)
+    return largest if t <= 0.0 else min((t**2 + (1 - t) ** 2) / t, largest)
 
 
 def guide(
