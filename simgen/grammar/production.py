@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -149,9 +149,16 @@ class Production:
             goal=draft.goal,
             never=draft.never,
             subgoals=draft.subgoals,
-            horizon_s=12.0 if steps == 1 else 15.0 * steps,
+            horizon_s=_horizon_s(steps, draft.subgoals),
             provenance={"generator": "grammar", "grammar": "1"},
         )
+
+
+def _horizon_s(steps: int, subgoals: Sequence[Subgoal]) -> float:
+    """Time for the slowest robot; a dial takes it several grips."""
+    if steps > 1:
+        return 15.0 * steps
+    return 20.0 if any(subgoal.skill == "turn" for subgoal in subgoals) else 12.0
 
 
 @functools.cache
