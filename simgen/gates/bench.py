@@ -44,6 +44,11 @@ class Bench:
         self.stage.restart(witness.seed)
         self.start = self.stage.save()
         self.start_poses = {name: self.stage.pose(name) for name in self.stage.world.entities}
+        self.start_fractions = {
+            (name, joint): self.stage.world.fraction(name, joint)
+            for name, binding in self.stage.world.entities.items()
+            for joint in binding.joints
+        }
         self.intents = intents_of(candidate.spec, witness)
         self.final = [i for i in self.intents if i.stage == -1]
         self.whole = canonical(self.spec, self.spec.goal)

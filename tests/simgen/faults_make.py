@@ -322,3 +322,15 @@ def loose_sequence():
 
     first, second = (Atom(name="in", args=(f"{c}_block", "bowl")) for c in ("red", "green"))
     return Seq(parts=(first, And(parts=(first, second))))  # pyright: ignore[reportCallIssue]
+
+
+def opened_first() -> TaskSpec:
+    """Text that asks for an order, and a goal that takes either: the second stage can be had before the first."""
+    slide, red_on = atom("joint", "drawer", "slide", ">=", 0.8), atom("on", "red_block", "blue_block")
+    drawer = thing("drawer", "drawer", "gray", "fixture", joints={"slide": [0.0, 0.0]})
+    return spec(
+        "open the drawer, then put the red block on the blue block",
+        [RED, BLUE, drawer],
+        {"seq": [slide, {"and": [slide, red_on]}]},
+        [sub("open", "drawer", "slide", goal=slide), sub("stack", "red_block", "blue_block", goal=red_on)],
+    )

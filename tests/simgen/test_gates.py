@@ -18,6 +18,7 @@ from simgen.gates.g6_predicate import mutation_score
 from simgen.gates.record import GateRecord
 from simgen.gates.registry import ORDER, RegisteredGate, gates
 from simgen.gates.sets import canonical
+from simgen.propose import propose
 
 PRESETS = sorted((data_dirs()[-1] / "presets").glob("*/*.json"))
 QUICK = ("stack_two/panda", "sort_by_color/ur5e", "put_in_bowl/panda")
@@ -55,6 +56,24 @@ def test_every_way_of_being_true_has_a_witness_and_killed_mutants(name):
     mutants = records[-1].metrics["mutants"]
     assert isinstance(mutants, int)
     assert mutants >= 4
+
+
+@pytest.mark.parametrize(
+    ("sentence", "refused"),
+    [
+        ("put the red cube in the bowl, then put the blue block on the plate", "ORDER(stage 0 last)"),
+        ("put the red block on the plate, then close the drawer", "ORDER(stage 0 last)"),
+        ("close the drawer, then put the red block left of the blue block", "ORDER(stage 0 last)"),
+        ("press the red button, then open the cabinet, then put the can on the plate", "ORDER(stage 1 last)"),
+        ("push the lever, then open the drawer", "ORDER(stage 0 last)"),
+    ],
+)
+def test_what_is_to_be_done_first_must_not_be_done_last(sentence, refused):
+    candidate = Candidate(propose(sentence, "panda"))
+    assert candidate.witness is not None
+    score = mutation_score(candidate, candidate.witness)
+    assert refused in {mutant.name for mutant in score.mutants}
+    assert score.ok, [mutant.name for mutant in score.survivors]
 
 
 @pytest.mark.slow
