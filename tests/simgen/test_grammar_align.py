@@ -30,7 +30,8 @@ def tasks():
         ("put the blocks on different plates", "every block is on a different plate"),
         (
             "press the red button, then put the cube on the plate",
-            "the red button is pressed and the red block is not on the blue plate, then the red block is on the blue plate",
+            "the red button is pressed and the red block is not on the blue plate, "
+            "then the red block is on the blue plate",
         ),
     ],
 )
