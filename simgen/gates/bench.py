@@ -12,7 +12,8 @@ from simgen.gates.candidate import Candidate
 from simgen.gates.intents import PLACES, Intent, intents_of
 from simgen.gates.sets import canonical
 from simgen.gates.stage import Stage
-from simgen.gates.witness import Witness
+from simgen.gates.wishes import Wish
+from simgen.gates.witness import Witness, holds
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ class Bench:
     def same(self, a: str, b: str) -> bool:
         """Whether the goal cannot tell ``a`` from ``b``."""
         return canonical(self.spec, self.spec.goal, {a: b, b: a}) == self.whole
+
+    def offered(self, intent: Intent) -> bool:
+        """Whether what stands on the stage is an alternative that the goal offers in the intent's place."""
+        self.stage.refresh()
+        wish = intent.wish
+        return wish is not None and any(holds(self.stage, Wish(other)) for other in wish.others)
 
     def places(self) -> list[Intent]:
         """Final intents that put something free somewhere, one per subject."""

@@ -98,7 +98,8 @@ def _swap_dst(bench: Bench) -> Iterator[Played]:
                 pos = stage.pose(moved)[0]
                 pos[:2] = 2 * stage.pose(anchor)[0][:2] - pos[:2]
                 stage.put(moved, pos)
-                yield bench.made("SWAP_DST", f"{moved} opposite of {anchor}")
+                if not bench.offered(intent):
+                    yield bench.made("SWAP_DST", f"{moved} opposite of {anchor}")
 
 
 def _offset_xy(bench: Bench) -> Iterator[Played]:

@@ -76,6 +76,14 @@ def test_what_is_to_be_done_first_must_not_be_done_last(sentence, refused):
     assert score.ok, [mutant.name for mutant in score.survivors]
 
 
+def test_what_lies_beside_a_cleared_region_may_lie_on_any_side_of_it():
+    candidate = Candidate(propose("clear the white region", "panda"))
+    assert candidate.witness is not None
+    score = mutation_score(candidate, candidate.witness)
+    assert score.ok, [mutant.name for mutant in score.survivors]
+    assert "EPS(left_of red_block: level)" in {mutant.name for mutant in score.mutants}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_all_presets_are_certified(path):

@@ -186,6 +186,25 @@ def test_free_wordings_that_mean_the_same_are_let_through():
         assert compare(text, propose(sentence, "panda")).contradictions == (), text
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "stick a red peg into the socket",
+        "stick the red peg into the socket",
+        "pick up the peg and stick it in the hole",
+        "cover the box with the lid",
+    ],
+)
+def test_a_verb_is_not_taken_for_the_thing_of_that_name(sentence):
+    found = compare(sentence, propose(sentence, "panda"))
+    assert found.ok, found.contradictions
+
+
+def test_a_stick_is_a_thing_where_it_is_used():
+    found = compare("stick the red peg into the socket with the stick", propose("put the peg in the socket", "panda"))
+    assert any("stick" in contradiction for contradiction in found.contradictions)
+
+
 def test_an_unknown_relation_is_described_too():
     spec = propose("put the red cube in the bowl", "panda")
     goal = all_of(atom("near", "red_cube", "bowl", 0.05), atom("touching", "red_cube", "bowl"))
