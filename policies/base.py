@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from policies.discrete import DiscreteDims
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
@@ -41,6 +42,7 @@ class TrainablePolicy(nn.Module, ABC):
     horizon: Horizon
     task_id: str = ""
     language: str = ""
+    discrete: DiscreteDims = DiscreteDims()
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
