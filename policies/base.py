@@ -53,7 +53,7 @@ class TrainablePolicy(nn.Module, ABC):
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
 
     @abstractmethod
-    def use_sampler(self, name: str) -> None:
+    def use_sampler(self, sampler: str) -> None:
         """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
 
     @abstractmethod

@@ -21,7 +21,7 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
-from policies.accel.rti_auto import CalibrationCfg, RtiPlan, calibrate, planned_sampler, save_plan
+from policies.accel.rti_auto import CalibrationCfg, RtiPlan, calibrate, save_plan, use_planned
 from policies.base import TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionPolicy
 from policies.discrete import DiscreteDims
@@ -105,7 +105,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
     name = sampler or getattr(policy.cfg, "sampler", None)
     if name is not None:
-        policy.use_sampler(planned_sampler(path, policy, name))
+        use_planned(path, policy, name)
     return policy.to(where).requires_grad_(False).eval()
 
 

@@ -336,8 +336,13 @@ def load_plan(checkpoint: Path | str) -> RtiPlan:
     return plan
 
 
-def planned_sampler(checkpoint: Path, policy: TrainablePolicy, name: str) -> str | Sampler:
-    """What ``name`` means for the policy of a checkpoint: ``rti`` is its plan, other names are themselves."""
-    if name != "rti" or not isinstance(policy, DiffusionPolicy):
-        return name
-    return load_plan(checkpoint).check(policy).sampler()
+def use_planned(checkpoint: Path, policy: TrainablePolicy, name: str) -> None:
+    """Act with a sampler of a checkpoint: ``rti`` is its plan, other names are themselves.
+
+    Raises:
+        CheckpointError: ``rti`` without a plan, or with one of other weights.
+    """
+    if name == "rti" and isinstance(policy, DiffusionPolicy):
+        policy.use_sampler(load_plan(checkpoint).check(policy).sampler())
+    else:
+        policy.use_sampler(name)
