@@ -50,25 +50,31 @@ def test_a_continued_decision_costs_the_list_divided_by_the_parts(stream, observ
 
 def test_levels_of_training_are_one_ladder_of_parts_or_one_level(stream):
     levels = stream.training_levels(4000, seeded(0))
-    assert levels.min() >= 0 and levels.max() <= 99
+    assert levels.min() >= 0
+    assert levels.max() <= 99
     first, second = levels[:, :5], levels[:, 5:]  # One past action and four of each part; the rest joins the last part.
-    assert (first == first[:, :1]).all() and (second == second[:, :1]).all()
+    assert (first == first[:, :1]).all()
+    assert (second == second[:, :1]).all()
     growing = second[:, 0] - first[:, 0] == 50
     assert ((first[:, 0] == second[:, 0]) | growing).all()
     assert growing.float().mean() == pytest.approx(0.8, abs=0.03)
-    assert first[growing].max() == 49 and second[growing].max() == 99 and first[growing].min() == 0
+    assert first[growing].max() == 49
+    assert second[growing].max() == 99
+    assert first[growing].min() == 0
 
 
 def test_levels_while_acting_are_levels_of_training(stream):
     seen = {(int(s.k[0]), int(s.k[-1])) for s in stream._streaming}
     assert seen == {(40, 90), (30, 80), (20, 70), (10, 60), (0, 50)}
-    assert stream._streaming[-1].k_next[0] == -1 and stream._streaming[-1].k_next[-1] == 40
+    assert stream._streaming[-1].k_next[0] == -1
+    assert stream._streaming[-1].k_next[-1] == 40
 
 
 def test_the_regime_is_drawn_per_sample(stream):
     levels = stream.training_levels(64, seeded(1))
     kinds = levels[:, 0] == levels[:, -1]
-    assert kinds.any() and not kinds.all()
+    assert kinds.any()
+    assert not kinds.all()
 
 
 def test_a_perfect_network_makes_the_stream_end_at_its_estimate(stream, observe):
@@ -83,7 +89,7 @@ def test_a_perfect_network_makes_the_stream_end_at_its_estimate(stream, observe)
 
 
 def test_what_is_kept_is_at_its_level_in_any_frame(stream, observe):
-    """The kept noise has unit variance, so that re-encoding a stream elsewhere leaves it at the level it is labelled."""
+    """The kept noise has unit variance: a stream that is encoded elsewhere stays at the level it is labelled with."""
     target = torch.zeros(40, 12, 10)
     stream.model.forward = lambda x, k, cond: target[: len(x)]
     stream.reset(np.ones(40, bool), np.arange(40))
@@ -99,7 +105,8 @@ def test_resetting_one_lane_leaves_the_streams_of_the_others(stream, observe):
     stream.reset(np.ones(2, bool), np.array([1, 2]))
     drive(stream, observe, (5, 60), decisions=2)
     stream.reset(np.array([True, False]), np.array([1, 0]))
-    assert not stream._memory["warm"][0] and stream._memory["clean"][0].abs().max() == 0
+    assert not stream._memory["warm"][0]
+    assert stream._memory["clean"][0].abs().max() == 0
     after = stream.infer(at(observe, 8, 5, 68)).actions
     np.testing.assert_allclose(after[1], whole[2][1], atol=2e-5)
     np.testing.assert_allclose(after[0], whole[0][0], atol=2e-5)  # A new episode, as if there had been none.
@@ -131,8 +138,8 @@ def test_the_loss_is_finite_and_falls(demos, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [({"Tp": 16}, "at least two parts of Ta=8.*Tp >= 17"), ({"Tp": 26, "diffusion_steps": 100}, "divisible by its 3"),
-     ({"sampler": "ddim5"}, "'ddim5'.*2 parts"), ({"sampler": "rti"}, "ddim or ddpm"), ({"chunk_wise": 0.0}, "chunk_wise"),
-     ({"prediction": "x0"}, "epsilon"), ({"diffusion_steps": 64}, "ddim10")],
+     ({"sampler": "ddim5"}, "'ddim5'.*2 parts"), ({"sampler": "rti"}, "ddim or ddpm"),
+     ({"chunk_wise": 0.0}, "chunk_wise"), ({"prediction": "x0"}, "epsilon"), ({"diffusion_steps": 64}, "ddim10")],
 )  # fmt: skip
 def test_values_that_cannot_stream_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
