@@ -93,8 +93,15 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
         DeviceUnavailable: no such device.
         UnknownName: no such sampler.
     """
-    where = resolve_device(device)
-    path = Path(path)
+    where, path = resolve_device(device), Path(path)
+    policy = _load(path)
+    name = sampler or getattr(policy.cfg, "sampler", None)
+    if name is not None:
+        use_planned(path, policy, name)
+    return policy.to(where).requires_grad_(False).eval()
+
+
+def _load(path: Path) -> TrainablePolicy:
     manifest = read_manifest(path)
     files = {name: _verified(path, name, manifest) for name in (WEIGHTS, CONFIG)}
     policy = _build(path, yaml.safe_load(files[CONFIG]))
@@ -103,10 +110,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     except Exception as error:  # safetensors and torch raise several types; all mean the same here.
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
-    name = sampler or getattr(policy.cfg, "sampler", None)
-    if name is not None:
-        use_planned(path, policy, name)
-    return policy.to(where).requires_grad_(False).eval()
+    return policy.requires_grad_(False).eval()
 
 
 def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: CalibrationCfg | None = None) -> RtiPlan:
@@ -116,13 +120,12 @@ def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: Calibrati
         CheckpointError: unusable, of another kind of policy, or trained on other features.
         DataError: a dataset without two consecutive rows, or with values that are not finite.
     """
-    cfg = cfg or CalibrationCfg()
-    policy = load_policy(path, sampler=f"ddim{cfg.first}")
+    policy = _load(Path(path))
     if not isinstance(policy, DiffusionPolicy):
         raise CheckpointError(f"{path} holds a {type(policy).__name__}: only diffusion policies have an rti plan")
     require_features(policy, arrays.check().features)
     plan = calibrate(policy, arrays, cfg)
-    save_plan(path, plan)
+    save_plan(Path(path), plan)
     return plan
 
 

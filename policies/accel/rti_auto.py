@@ -54,8 +54,8 @@ class CalibrationCfg:
         tol: largest error of the executed actions against the decision from noise (rms, network units), unless two
             decisions from different noise differ by more.
         tol_binary: as ``tol``, for the share of executed binary commands that differ.
-        max_evaluations: of a short list; must be below those of ``first``.
-        first: steps of DDIM for decisions from noise.
+        max_evaluations: of a short list; only lists shorter than ``first`` are tried.
+        first: steps of DDIM for decisions from noise; fewer where the policy has fewer levels.
         perturbation: error that is put into the guess: a constant offset per column, which decays slowest [network
             units, rms].
         tau_margin: tau over the quantile of usual corrections.
@@ -73,6 +73,13 @@ class CalibrationCfg:
     perturbation: float = 0.05
     tau_margin: float = 2.0
     seed: int = 0
+
+    def __post_init__(self):
+        for name in ("pairs", "kappa", "C_max", "tol", "first", "perturbation", "tau_margin"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"calibration {name}={getattr(self, name)} must be positive")
+        if not 0 < self.quantile <= 1:
+            raise ConfigError(f"calibration quantile={self.quantile} must be in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def calibrate(
     chosen = next((trial for trial in bench.trials() if trial.good), _FROM_NOISE)
     return RtiPlan(
         steps=chosen.steps,
-        first=cfg.first,
+        first=bench.first.steps,
         tau=bench.tau(chosen.steps) if chosen.steps else None,
         delta=bench.delta,
         contraction=chosen.contraction,
@@ -194,7 +201,7 @@ class _Bench:
     def __post_init__(self):
         policy, cfg = self.policy, self.cfg
         rows = _pairs(self.arrays.ends, cfg.pairs, self.episodes)
-        self.lanes, self.first = len(rows), DDIM(cfg.first)
+        self.lanes, self.first = len(rows), DDIM(min(cfg.first, len(policy.schedule)))
         Da, To = len(policy.features.action), policy.cfg.To
         self.binary = torch.zeros(Da, dtype=torch.bool, device=policy.state_norm.scale.device)
         self.binary[list(policy.discrete.columns)] = True
@@ -218,7 +225,7 @@ class _Bench:
         while least <= _HIGHEST * K:
             starts.append(least)
             least = max(least + 1, round(_GROWTH * least))
-        for count in range(2, self.cfg.max_evaluations + 1):
+        for count in range(2, min(self.cfg.max_evaluations, self.first.steps - 1) + 1):
             for k in starts:
                 if k >= count - 1:
                     yield self._try(self.policy.schedule.even_in_log_snr(k, count))
@@ -282,12 +289,10 @@ class _Bench:
         a, b = chunk[:, self.executed], reference[:, self.executed]
         off = (a - b)[..., ~self.binary]
         discrete = self.policy.discrete
-        snapped = [discrete.snap(world, world, 0.0) for world in map(self._decoded, (chunk, reference))]
+        worlds = [self.now.units.decode(c) for c in (chunk, reference)]
+        snapped = [discrete.snap(world, world, 0.0) for world in worlds]
         flips = (snapped[0] - snapped[1])[:, self.executed][..., self.binary].abs() > 1e-6
         return _rms(off), float(flips.float().mean()) if flips.numel() else 0.0
-
-    def _decoded(self, chunk: Tensor) -> Tensor:
-        return self.now.units.decode(chunk)
 
     def _quantile(self, values: Tensor) -> float:
         # On the CPU in numpy: torch refuses quantiles of more than 2^24 elements.

@@ -14,7 +14,7 @@ from policies.samplers import DDIM, RTI, seeded
 from policies.streaming import StreamingCfg, StreamingPolicy
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import CheckpointError, DataError
+from robostack.errors import CheckpointError, ConfigError, DataError
 from robostack.types import Observation
 
 CFG = DiffusionCfg(Tp=8, Ta=4, encoder=(64,), network=UnetCfg((16, 32), groups=8, step_dim=16))
@@ -133,6 +133,21 @@ def test_data_without_two_consecutive_rows_cannot_calibrate(trained, demos):
         calibrate(policy, single)
 
 
+def test_a_policy_of_few_levels_calibrates(demos):
+    policy = DiffusionPolicy(replace(CFG, diffusion_steps=4, sampler="ddim2"), demos.features).eval()
+    policy.fit_statistics(demos, SequenceSampler(demos.ends, CFG.To, CFG.Tp))
+    plan = calibrate(policy, demos, CalibrationCfg(pairs=4))
+    assert plan.first == 4
+    assert len(plan.steps) < 4
+
+
+def test_values_that_cannot_calibrate_are_refused():
+    with pytest.raises(ConfigError, match="pairs=0 must be positive"):
+        CalibrationCfg(pairs=0)
+    with pytest.raises(ConfigError, match="quantile=2.0"):
+        CalibrationCfg(quantile=2.0)
+
+
 def test_data_of_another_robot_cannot_calibrate(copy, demos):
     other = replace(demos, features=replace(demos.features, robot="ur5e"))
     with pytest.raises(CheckpointError, match="robot: toy != ur5e"):
@@ -158,3 +173,16 @@ def test_joint_space_actions_of_any_width_calibrate(demos):
     assert torch.isfinite(policy.loss(batch, seeded(0)))
     plan = calibrate(policy.eval(), arrays, CalibrationCfg(pairs=4, max_evaluations=2))
     assert plan.delta[1] == plan.error_binary == 0.0
+
+
+@pytest.mark.slow
+def test_in_closed_loop_continued_decisions_succeed_as_often_as_those_from_noise(make_demos, rollouts, tmp_path):
+    cfg = DiffusionCfg(encoder=(128, 128), network=UnetCfg((32, 64), groups=8, step_dim=32))
+    train = TrainCfg(steps=2000, batch_size=64, lr=2e-3, warmup_steps=50, progress=False, device="cpu", threads=1)
+    checkpoint = fit(train, "diffusion_unet", cfg, make_demos(150), tmp_path / "run").checkpoint
+    success = {}
+    for sampler in ("ddim10", "rti"):
+        policy = load_policy(checkpoint, sampler=sampler)
+        success[sampler], _ = rollouts(policy, 40)
+    assert success["ddim10"] > 0.4
+    assert success["rti"] > success["ddim10"] - 0.15  # Two standard errors of a paired difference over 40 episodes.
