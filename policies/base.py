@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from policies.discrete import DiscreteDims
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
@@ -41,6 +42,7 @@ class TrainablePolicy(nn.Module, ABC):
     horizon: Horizon
     task_id: str = ""
     language: str = ""
+    discrete: DiscreteDims = DiscreteDims()
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
@@ -51,7 +53,7 @@ class TrainablePolicy(nn.Module, ABC):
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
 
     @abstractmethod
-    def use_sampler(self, name: str) -> None:
+    def use_sampler(self, sampler: str) -> None:
         """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
 
     @abstractmethod

@@ -104,10 +104,16 @@ class DiffusionPolicy(ChunkPolicy):
         chunk, memory = sampler.sample(BoundDenoiser(self, decision), noise, memory)
         return units.decode(chunk), memory
 
-    def use_sampler(self, name: str) -> None:
-        """Act with another sampler; episodes under way are forgotten."""
-        SAMPLERS[name].evaluations(self.cfg.diffusion_steps)
-        self.sampler, self._lanes, self._memory = SAMPLERS[name], [], {}
+    def use_sampler(self, sampler: str | Sampler) -> None:
+        """Act with another sampler, by name or by record; episodes under way are forgotten."""
+        record = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+        record.evaluations(self.cfg.diffusion_steps)
+        self.sampler, self._lanes, self._memory = record, [], {}
+
+    def evaluations(self) -> Int[Tensor, " B"]:
+        """Network evaluations that the last decision of each lane took."""
+        nominal = torch.full((len(self._lanes),), self.sampler.evaluations(self.cfg.diffusion_steps))
+        return self._memory.get("evaluations", nominal)
 
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""

@@ -2,7 +2,9 @@
 
 from policies.base import PolicyRecord
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.streaming import StreamingCfg, StreamingPolicy
 from robostack.registry import Registry
 
 POLICIES: Registry[PolicyRecord] = Registry("policy")
 POLICIES.add("diffusion_unet", PolicyRecord(cfg=DiffusionCfg, build=DiffusionPolicy))
+POLICIES.add("streaming", PolicyRecord(cfg=StreamingCfg, build=StreamingPolicy))
