@@ -115,11 +115,6 @@ class DiffusionPolicy(ChunkPolicy):
         nominal = torch.full((len(self._lanes),), self.sampler.evaluations(self.cfg.diffusion_steps))
         return self._memory.get("evaluations", nominal)
 
-    def evaluations(self) -> Int[Tensor, " B"]:
-        """Network evaluations that the last decision of each lane took."""
-        nominal = torch.full((len(self._lanes),), self.sampler.evaluations(self.cfg.diffusion_steps))
-        return self._memory.get("evaluations", nominal)
-
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
         """Reset the sampler's memory."""
         self._memory = self.sampler.reset(self.sampler.start(len(mask)) if mask.all() else self._memory, mask)
