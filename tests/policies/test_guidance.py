@@ -7,6 +7,7 @@ import torch
 
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
+from policies.discrete import DiscreteDims
 from policies.guidance import PlanGuidance, clamp_through, continue_plan, guidance_gain, guide, plan_weights
 from policies.samplers import SAMPLERS, LaneNoise, NoiseSchedule, seeded
 from robostack.data.sequence import SequenceSampler
@@ -22,6 +23,8 @@ TP, DELAY, LEFT = 15, 4, 11
 
 class SameUnits:
     """The network's units are the world's."""
+
+    discrete = DiscreteDims()
 
     def encode(self, actions):
         return actions
