@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
+from robostack.registry import Registry
 from robostack.runtime.protocols import ActivePlan, Horizon
 from robostack.types import ActionChunk, Features, Observation
 
@@ -98,11 +99,11 @@ class TrainablePolicy(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class PolicyRecord:
-    """A policy class, its configuration class and the names of its samplers."""
+    """A policy class, its configuration class and its samplers; None where it has no choice of them."""
 
     cfg: type
     build: Callable[[Any, Features], TrainablePolicy]
-    samplers: Iterable[str] = ()
+    samplers: Registry | None = None
 
 
 def cfg_to_dict(cfg: Any) -> dict[str, Any]:
