@@ -23,7 +23,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.base import Batch
@@ -204,6 +204,11 @@ class BesoPolicy(ChunkPolicy):
         """Act with another sampler; episodes under way are forgotten."""
         self.cfg.guidance_of(KARRAS_SAMPLERS[name])
         self.sampler, self._lanes = KARRAS_SAMPLERS[name], []
+
+    def evaluations(self) -> Int[Tensor, " B"]:
+        """Network evaluations that the last decision of each lane took; guidance has two in one pass."""
+        twice = self.cfg.guidance_of(self.sampler) not in (0, 1)
+        return torch.full((len(self._lanes),), (1 + twice) * self.sampler.evaluations)
 
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
         """Drop the goals of the lanes."""

@@ -29,6 +29,7 @@ from robostack.types import Features
 FORMAT = "robostack.checkpoint"
 VERSION = 1
 WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.yaml", "manifest.json"
+OWN_SAMPLER = "own"
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 
 
@@ -80,7 +81,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     Args:
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
-        sampler: name of a sampler; default is the one in the checkpoint.
+        sampler: name of a sampler; default, and for ``own``, is the one in the checkpoint.
 
     Raises:
         CheckpointError: absent, foreign, damaged, or of a newer format.
@@ -97,7 +98,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     except Exception as error:  # safetensors and torch raise several types; all mean the same here.
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
-    if sampler is not None:
+    if sampler not in (None, OWN_SAMPLER):
         policy.use_sampler(sampler)
     return policy.to(where).requires_grad_(False).eval()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.base import Batch, Stage
@@ -96,6 +96,10 @@ class CarpPolicy(ChunkPolicy):
     def use_sampler(self, name: str) -> None:
         """Choose codes in another way; episodes under way are forgotten."""
         self.sampler, self._lanes = TOKEN_SAMPLERS[name], []
+
+    def evaluations(self) -> Int[Tensor, " B"]:
+        """Network evaluations that the last decision of each lane took."""
+        return torch.full((len(self._lanes),), len(self.cfg.tokenizer.patches))
 
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
         """Nothing is remembered."""

@@ -34,7 +34,8 @@ class TokenizerCfg:
         patches: codes per scale, increasing; the last is the length of the latent.
         codes: V, entries of each dimension's codebook.
         code_dim: C, width of a code.
-        width: channels after the first convolution; the two levels have 2 and 4 times as many.
+        width: channels after the first convolution; the two levels have 2 and 4 times as many. The paper has 2, which
+            takes several times as many steps to learn.
         commitment: weight of the term that keeps the encoder near the codes.
         spread: weight of the entropy of the mean assignment, which pulls codes that nothing uses to the data; 0
             disables.
@@ -43,7 +44,7 @@ class TokenizerCfg:
     patches: Sequence[int] = (1, 2, 3, 4)
     codes: int = 512
     code_dim: int = 8
-    width: int = 2
+    width: int = 4
     commitment: float = 0.25
     spread: float = 0.01
 

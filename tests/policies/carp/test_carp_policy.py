@@ -118,10 +118,10 @@ def test_a_policy_reproduces_the_motion_it_was_trained_on(demos, tmp_path):
     first = {name: getattr(demos, name)[:40] for name in ("state", "environment_state", "action")}
     demos = replace(demos, **first, ends=np.array([40]))
     train = TrainCfg(
-        steps=300, batch_size=40, lr=4e-3, warmup_steps=10, log_every=100, val_fraction=0.0, device="cpu", threads=1,
+        steps=180, batch_size=40, lr=6e-3, warmup_steps=10, log_every=90, val_fraction=0.0, device="cpu", threads=1,
         progress=False,
     )  # fmt: skip
-    policy = load_policy(fit(train, "carp", replace(CFG, Ta=7), demos, tmp_path).checkpoint)
+    policy = load_policy(fit(train, "carp", replace(CFG, Ta=7, tokenizer_share=0.6), demos, tmp_path).checkpoint)
     rows = np.arange(1, len(demos.action) - 8, 7)
     window = rows[:, None] + np.array([-1, 0])
     chunk = act(policy, Observation(0.0, demos.state[window], demos.environment_state[window]), rows)
