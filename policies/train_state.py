@@ -56,7 +56,8 @@ def save_state(
     for i, (p, mean) in enumerate(zip(live.parameters(), ema.model.parameters(), strict=True)):
         tensors[f"live.{i}"], tensors[f"ema.{i}"] = p.detach().cpu(), mean.cpu()
     for i, p in enumerate(_learning(optimizer)):
-        tensors.update({f"{name}.{i}": optimizer.state[p][name].cpu() for name in _MOMENTS})
+        moments = optimizer.state[p]  # Empty where a parameter never got a gradient.
+        tensors.update({f"{name}.{i}": moments.get(name, torch.zeros_like(p)).cpu() for name in _MOMENTS})
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]
     header = {"identity": identity, "step": progress.step, "updates": ema.updates, "losses": losses}
     header["wall_s"] = progress.wall_s

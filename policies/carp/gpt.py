@@ -110,9 +110,9 @@ class ScaleGpt(nn.Module):
             self.modulate.bias.zero_()
             rows = self.modulate.weight[: 6 * cfg.depth * C].unflatten(0, (cfg.depth, 6, C))
             rows[:, [0, 3]] *= cfg.gate
-            for block in self.blocks:
-                for layer in (block.out, block.mlp[2]):
-                    layer.weight.mul_((2 * cfg.depth) ** -0.5)
+            for name, weight in self.blocks.named_parameters():
+                if name.endswith(("out.weight", "mlp.2.weight")):  # What ends a residual branch.
+                    weight.mul_((2 * cfg.depth) ** -0.5)
 
     def condition(self, cond: Float[Tensor, "B F"]) -> tuple[Tensor, Tensor]:
         """The observation as start token (B, 1, C), and the modulation of all blocks (B, 6 depth + 2, 1, C)."""

@@ -32,7 +32,7 @@ class Levels:
         data: sigma_d, standard deviation of the actions, in network units.
     """
 
-    low: float = 0.005
+    low: float = 0.05
     high: float = 1.0
     data: float = 0.5
 

@@ -217,10 +217,10 @@ def test_a_policy_reproduces_the_motion_it_was_trained_on(demos, tmp_path):
     first = {name: getattr(demos, name)[:40] for name in ("state", "environment_state", "action")}
     demos = replace(demos, **first, ends=np.array([40]))
     train = TrainCfg(
-        steps=300, batch_size=40, lr=4e-3, warmup_steps=20, log_every=150, val_fraction=0.0, device="cpu", threads=1,
+        steps=400, batch_size=40, lr=4e-3, warmup_steps=20, log_every=200, val_fraction=0.0, device="cpu", threads=1,
         progress=False,
     )  # fmt: skip
-    cfg = replace(CFG, Ta=7, goal_drop=0.5, network=GoalGptCfg(width=48, layers=2, heads=2))
+    cfg = replace(CFG, Ta=7, encoder=(64,), goal_drop=0.5, network=GoalGptCfg(width=48, layers=2, heads=2))
     path = fit(train, "beso", cfg, demos, tmp_path).checkpoint
     rows = np.arange(1, len(demos.action) - 8, 7)
     window = rows[:, None] + np.array([-1, 0])

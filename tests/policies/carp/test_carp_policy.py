@@ -118,7 +118,7 @@ def test_a_policy_reproduces_the_motion_it_was_trained_on(demos, tmp_path):
     first = {name: getattr(demos, name)[:40] for name in ("state", "environment_state", "action")}
     demos = replace(demos, **first, ends=np.array([40]))
     train = TrainCfg(
-        steps=180, batch_size=40, lr=6e-3, warmup_steps=10, log_every=90, val_fraction=0.0, device="cpu", threads=1,
+        steps=150, batch_size=40, lr=6e-3, warmup_steps=10, log_every=75, val_fraction=0.0, device="cpu", threads=1,
         progress=False,
     )  # fmt: skip
     policy = load_policy(fit(train, "carp", replace(CFG, Ta=7, tokenizer_share=0.6), demos, tmp_path).checkpoint)

@@ -130,7 +130,7 @@ def test_only_spreading_gives_a_gradient_to_codes_that_nothing_uses():
 
 def test_spreading_wakes_codes_that_nothing_uses():
     actions, models = waves(256, seed=999), [with_dead_codes(0.0), with_dead_codes(1.0)]
-    left, woken = (usage(learn(model, 60, lr=1e-2), actions) for model in models)
+    left, woken = (usage(learn(model, 40, lr=1e-2), actions) for model in models)
     assert woken > left + 0.15
 
 
