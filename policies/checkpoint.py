@@ -34,6 +34,7 @@ from robostack.types import Features
 FORMAT = "robostack.checkpoint"
 VERSION = 1
 WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.yaml", "manifest.json"
+OWN_SAMPLER = "own"
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 
 
@@ -86,7 +87,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     Args:
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
-        sampler: name of a sampler; default is the one in the checkpoint.
+        sampler: name of a sampler; default, and for ``own``, is the one in the checkpoint.
 
     Raises:
         CheckpointError: absent, foreign, damaged, or of a newer format.
@@ -95,7 +96,7 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     """
     where, path = resolve_device(device), Path(path)
     policy = _load(path)
-    name = sampler or getattr(policy.cfg, "sampler", None)
+    name = getattr(policy.cfg, "sampler", None) if sampler in (None, OWN_SAMPLER) else sampler
     if name is not None:
         use_planned(path, policy, name)
     return policy.to(where).requires_grad_(False).eval()

@@ -6,6 +6,8 @@ continued ends with the same bits as one that was not (same device, same number 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import logging
 import math
@@ -15,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from policies.accel.rti_auto import calibrate, save_plan
-from policies.base import Batch, TrainablePolicy, cfg_to_dict, resolve_device
+from policies.base import Batch, Stage, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionPolicy
 from policies.ema import Ema
@@ -52,7 +54,7 @@ class TrainCfg:
 
     Attributes:
         steps, batch_size: length of the training.
-        lr: peak learning rate; warms up linearly for ``warmup_steps``, then falls to 0 along a cosine.
+        lr: peak learning rate; warms up linearly for ``warmup_steps``, then falls to 0 along a cosine, in every stage.
         weight_decay, betas: of AdamW.
         grad_clip: largest norm of the gradient; 0 disables.
         ema_power: of the averaging warm-up, see ``policies.ema``.
@@ -115,11 +117,20 @@ class TrainResult:
     steps_per_s: float
 
 
-def lr_factor(step: int, cfg: TrainCfg) -> float:
-    """Learning rate of a step as a fraction of its peak."""
-    if step < cfg.warmup_steps:
-        return (step + 1) / cfg.warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - cfg.warmup_steps) / max(1, cfg.steps - cfg.warmup_steps)))
+def lr_factor(step: int, steps: int, warmup_steps: int) -> float:
+    """Learning rate of a step out of ``steps`` as a fraction of its peak."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+def stage_starts(stages: Sequence[Stage], steps: int) -> list[int]:
+    """First step of each stage, and ``steps``; raises ConfigError where a stage would get no step."""
+    starts = [0, *(round(sum(s.share for s in stages[: i + 1]) * steps) for i in range(len(stages)))]
+    assert starts[-1] == steps, stages
+    if any(a >= b for a, b in itertools.pairwise(starts)):
+        raise ConfigError(f"train.steps={steps} is too few for the {len(stages)} stages of this policy: use more")
+    return starts
 
 
 def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays, out_dir: Path | str) -> TrainResult:
@@ -173,17 +184,30 @@ class _Training:
         self.ema = Ema(self.policy, power=cfg.ema_power)
         columns = (arrays.state, arrays.environment_state, arrays.action)
         self.state, self.objects, self.action = (torch.tensor(c, dtype=torch.float32, device=device) for c in columns)
-        self.params = list(self.policy.parameters())
+        self.stages, self.stage = policy.stages(), 0
+        self.starts = stage_starts(self.stages, cfg.steps)
+        self.optimizer = self._enter(0)
+        self.amp = cfg.amp == "bf16" or (cfg.amp == "auto" and device.type == "cuda")
+
+    def _enter(self, stage: int) -> torch.optim.Optimizer:
+        """Let the modules of a stage learn, and only them."""
+        cfg, self.stage = self.cfg, stage
+        self.policy.requires_grad_(False)
+        modules = [self.policy.get_submodule(name) for name in self.stages[stage].modules or [""]]
+        self.params = [p.requires_grad_() for module in modules for p in module.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), weight_decay=cfg.weight_decay, fused=True
         )
-        self.amp = cfg.amp == "bf16" or (cfg.amp == "auto" and device.type == "cuda")
+        return self.optimizer
+
+    def _stage_of(self, step: int) -> int:
+        return bisect.bisect_right(self.starts, step) - 1
 
     def run(self, out_dir: Path, identity: dict, interrupted: threading.Event) -> Progress:
         """Loop to the end; saves the state on time and on Ctrl-C, and never after a loss that is not finite."""
         cfg, path, begin = self.cfg, out_dir / STATE, Progress(0, (), 0.0)
         if path.is_file():
-            begin = load_state(path, identity, self.policy, self.ema, self.optimizer)
+            begin = load_state(path, identity, self.policy, self.ema, lambda step: self._enter(self._stage_of(step)))
             log.info("continuing %s at step %d", out_dir, begin.step)
         progress, losses, recent = begin, list(begin.losses), []
         start_s = saved_s = time.monotonic()
@@ -195,7 +219,7 @@ class _Training:
                 recent.append(self._step(done - 1))
                 bar.update()
                 stop = interrupted.is_set()
-                if not (stop or done % cfg.log_every == 0 or done == cfg.steps):
+                if not (stop or done % cfg.log_every == 0 or done in self.starts):
                     continue
                 losses.append(self._point(recent, done))
                 recent = []
@@ -211,9 +235,13 @@ class _Training:
 
     def _step(self, step: int) -> Tensor:
         cfg, generator = self.cfg, seeded(self.cfg.seed, step)
+        if self._stage_of(step) != self.stage:
+            self.ema.adopt()
+            self._enter(self._stage_of(step))
+        start, end = self.starts[self.stage : self.stage + 2]
         indices = torch.randint(len(self.windows), (cfg.batch_size,), generator=generator)
         for group in self.optimizer.param_groups:
-            group["lr"] = cfg.lr * lr_factor(step, cfg)
+            group["lr"] = cfg.lr * lr_factor(step - start, end - start, cfg.warmup_steps)
         loss = self._loss(self.policy, self.windows, indices.numpy(), generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -227,7 +255,11 @@ class _Training:
         self, policy: TrainablePolicy, windows: SequenceSampler, indices: np.ndarray, generator: torch.Generator
     ) -> Tensor:
         observed, acted = (torch.from_numpy(rows).to(self.device) for rows in windows.gather(indices))
-        batch = Batch(self.state[observed], self.objects[observed], self.action[acted])
+        batch = Batch(self.state[observed], self.objects[observed], self.action[acted], stage=self.stage)
+        share = policy.goal_share(len(indices), generator)
+        if share is not None:
+            rows = torch.from_numpy(windows.later(indices, share.numpy())).to(self.device)
+            batch = replace(batch, goal_state=self.state[rows], goal_environment_state=self.objects[rows])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             return policy.loss(batch, generator)
 
@@ -239,7 +271,7 @@ class _Training:
                 f"training diverged before step {done}: the loss is {train}; lower train.lr={self.cfg.lr} "
                 "or train.grad_clip, and use another directory (the last good state is kept)"
             )
-        due = done == self.cfg.steps or done % self.cfg.val_every == 0
+        due = done in self.starts or done % self.cfg.val_every == 0
         return LossPoint(done, train, self._val_loss() if due else math.nan)
 
     @torch.inference_mode()

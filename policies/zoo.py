@@ -1,10 +1,16 @@
 """All policies by name: the table that the trainer and the checkpoints look names up in."""
 
 from policies.base import PolicyRecord
+from policies.beso import BesoCfg, BesoPolicy
+from policies.carp import TOKEN_SAMPLERS, CarpCfg, CarpPolicy
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.samplers import SAMPLERS
+from policies.samplers.karras import KARRAS_SAMPLERS
 from policies.streaming import StreamingCfg, StreamingPolicy
 from robostack.registry import Registry
 
 POLICIES: Registry[PolicyRecord] = Registry("policy")
-POLICIES.add("diffusion_unet", PolicyRecord(cfg=DiffusionCfg, build=DiffusionPolicy))
+POLICIES.add("diffusion_unet", PolicyRecord(cfg=DiffusionCfg, build=DiffusionPolicy, samplers=SAMPLERS))
 POLICIES.add("streaming", PolicyRecord(cfg=StreamingCfg, build=StreamingPolicy))
+POLICIES.add("carp", PolicyRecord(cfg=CarpCfg, build=CarpPolicy, samplers=TOKEN_SAMPLERS))
+POLICIES.add("beso", PolicyRecord(cfg=BesoCfg, build=BesoPolicy, samplers=KARRAS_SAMPLERS))
