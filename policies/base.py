@@ -23,17 +23,25 @@ from robostack.types import ActionChunk, Features, Observation
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of a dataset, in physical units and the world frame."""
+    """Windows of a dataset, in physical units and the world frame.
+
+    Attributes:
+        action_is_pad: which actions lie outside of their episode and repeat its first or last one.
+    """
 
     state: Float[Tensor, "B To Ds"]
     environment_state: Float[Tensor, "B To De"]
     action: Float[Tensor, "B Tp Da"]
+    action_is_pad: Bool[Tensor, "B Tp"] | None = None
 
 
 class TrainablePolicy(nn.Module, ABC):
     """A policy that the one trainer can train and that the runtime can run.
 
     Normalisers are buffers: fitted once by ``fit_statistics``, then saved and moved with the weights.
+
+    Attributes:
+        pad_after: rows a training window may end after its episode; None for all that make sense.
     """
 
     cfg: Any
@@ -41,6 +49,7 @@ class TrainablePolicy(nn.Module, ABC):
     horizon: Horizon
     task_id: str = ""
     language: str = ""
+    pad_after: int | None = None
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:

@@ -7,7 +7,7 @@ last row its last row; a window never crosses an episode.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 
 class SequenceSampler:
@@ -60,3 +60,8 @@ class SequenceSampler:
         low, high = self._start[indices, None], self._stop[indices, None] - 1
         rows = np.clip(first + np.arange(self.Tp), low, high)
         return rows[:, : self.To], rows
+
+    def padded(self, indices: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "B Tp"]:
+        """Which actions of the windows ``indices`` lie outside of their episode."""
+        rows = self._first[indices, None] + np.arange(self.Tp)
+        return (rows < self._start[indices, None]) | (rows >= self._stop[indices, None])
