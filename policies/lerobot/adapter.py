@@ -61,6 +61,7 @@ class LerobotPolicy(TrainablePolicy):
     """A policy of lerobot's in world coordinates, with lerobot's normaliser."""
 
     cfg: LerobotActCfg | LerobotDiffusionCfg
+    policy: Any  # lerobot's models take no part in static typing
 
     def __init__(self, cfg: LerobotActCfg | LerobotDiffusionCfg, features: Features, policy: PreTrainedPolicy):
         super().__init__()

@@ -64,3 +64,9 @@ def test_a_window_longer_than_every_episode_is_padded():
 def test_a_prediction_shorter_than_the_observation_is_a_programmers_mistake():
     with pytest.raises(AssertionError):
         SequenceSampler(np.array([5]), 3, 2)
+
+
+def test_actions_outside_of_their_episode_are_marked():
+    sampler = SequenceSampler(np.array([5, 9]), 2, 4)
+    marked = sampler.padded(np.array([5, 4, 1]))
+    np.testing.assert_array_equal(marked, [[True, False, False, False], [False, False, True, True], [False] * 4])
