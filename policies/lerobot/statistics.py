@@ -27,7 +27,7 @@ class Statistics(nn.Module):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.modes = {kind: mode for kind, mode in config.normalization_mapping.items()}
+        self.modes = dict(config.normalization_mapping)
         self.features: dict[str, Any] = {**(config.input_features or {}), **(config.output_features or {})}
         for key, feature in self.features.items():
             for name, value in _INITIAL.items():
