@@ -30,6 +30,7 @@ class Batch:
     Attributes:
         goal_state, goal_environment_state: what was seen later in the same episode, for policies that ask for goals.
         stage: number of the training's stage that the loss is for.
+        action_is_pad: which actions lie outside of their episode and repeat its first or last one.
     """
 
     state: Float[Tensor, "B To Ds"]
@@ -38,6 +39,7 @@ class Batch:
     goal_state: Float[Tensor, "B Ds"] | None = None
     goal_environment_state: Float[Tensor, "B De"] | None = None
     stage: int = 0
+    action_is_pad: Bool[Tensor, "B Tp"] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class TrainablePolicy(nn.Module, ABC):
     """A policy that the one trainer can train and that the runtime can run.
 
     Normalisers are buffers: fitted once by ``fit_statistics``, then saved and moved with the weights.
+
+    Attributes:
+        pad_after: rows a training window may end after its episode; None for all that make sense.
     """
 
     cfg: Any
@@ -68,6 +73,7 @@ class TrainablePolicy(nn.Module, ABC):
     task_id: str = ""
     language: str = ""
     discrete: DiscreteDims = DiscreteDims()
+    pad_after: int | None = None
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:

@@ -38,7 +38,7 @@ from policies.zoo import POLICIES
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import storage_errors, write_atomic
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import CheckpointError, ConfigError
+from robostack.errors import CheckpointError, ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +177,12 @@ class _Training:
         train, val = _split_episodes(len(arrays.ends), cfg)
         self.held_out = val
         To, Tp = policy.horizon.To, policy.horizon.Tp
-        self.windows = SequenceSampler(arrays.ends, To, Tp, episodes=train)
-        self.val_windows = SequenceSampler(arrays.ends, To, Tp, episodes=val) if len(val) else None
-        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp))
+        after = policy.pad_after
+        self.windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=train)
+        self.val_windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=val)
+        if not len(self.windows):
+            raise DataError("every episode is shorter than what this policy leaves out at its end: record longer ones")
+        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp, pad_after=after))
         self.policy = policy.to(device).train()
         self.ema = Ema(self.policy, power=cfg.ema_power)
         columns = (arrays.state, arrays.environment_state, arrays.action)
@@ -255,7 +258,10 @@ class _Training:
         self, policy: TrainablePolicy, windows: SequenceSampler, indices: np.ndarray, generator: torch.Generator
     ) -> Tensor:
         observed, acted = (torch.from_numpy(rows).to(self.device) for rows in windows.gather(indices))
-        batch = Batch(self.state[observed], self.objects[observed], self.action[acted], stage=self.stage)
+        padded = torch.from_numpy(windows.padded(indices)).to(self.device)
+        batch = Batch(
+            self.state[observed], self.objects[observed], self.action[acted], stage=self.stage, action_is_pad=padded
+        )
         share = policy.goal_share(len(indices), generator)
         if share is not None:
             rows = torch.from_numpy(windows.later(indices, share.numpy())).to(self.device)
@@ -277,9 +283,9 @@ class _Training:
     @torch.inference_mode()
     def _val_loss(self) -> float:
         """Loss of the averaged weights on the same held-out windows and noise every time."""
-        if self.val_windows is None:
-            return math.nan
         count = len(self.val_windows)
+        if not count:
+            return math.nan
         indices = np.unique(np.linspace(0, count - 1, min(count, _VAL_WINDOWS)).astype(np.int64))
         return float(self._loss(self.ema.model, self.val_windows, indices, seeded(self.cfg.seed, _VAL_STREAM)))
 

@@ -7,7 +7,7 @@ last row its last row; a window never crosses an episode.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 class SequenceSampler:
@@ -66,3 +66,8 @@ class SequenceSampler:
         last = self._stop[indices] - 1
         now = np.minimum(self._first[indices] + self.To - 1, last)
         return now + np.ceil(share * (last - now)).astype(np.int64)
+
+    def padded(self, indices: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "B Tp"]:
+        """Which actions of the windows ``indices`` lie outside of their episode."""
+        rows = self._first[indices, None] + np.arange(self.Tp)
+        return (rows < self._start[indices, None]) | (rows >= self._stop[indices, None])

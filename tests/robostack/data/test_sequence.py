@@ -74,3 +74,9 @@ def test_later_rows_run_from_the_current_one_to_the_last_of_the_episode():
     np.testing.assert_array_equal(windows.later(indices, np.ones(12)), last)
     middle = windows.later(indices, np.full(12, 0.5))
     assert ((now <= middle) & (middle <= last)).all()
+
+
+def test_actions_outside_of_their_episode_are_marked():
+    sampler = SequenceSampler(np.array([5, 9]), 2, 4)
+    marked = sampler.padded(np.array([5, 4, 1]))
+    np.testing.assert_array_equal(marked, [[True, False, False, False], [False, False, True, True], [False] * 4])
