@@ -28,6 +28,7 @@ from simgen.experts.trajopt_rollout import Actions, ToolPath
 _POTENTIAL, _REACH, _WIN = 10.0, 3.0, 5.0
 _SCALE, _LEAST = 0.1, 0.01  # of margins that begin satisfied, or nearly so [m]
 _PREPARE_TRIES = 20
+_PAST, _JITTER = 0.7, 0.6  # share of the scout's episodes that go past things; largest noise, in decisions
 _FEW = 3  # entities that are all seen; of more, as many of the nearest
 
 
@@ -215,3 +216,35 @@ class SubgoalEnv(gymnasium.Env):
 
     def _look(self) -> np.ndarray:
         return self.eye.look(self.limb.where())
+
+
+class Scout:
+    """Exploration to begin with: noisily straight for what is to be seen to next, or down beside it and then past it.
+
+    Every episode draws one of the two and an offset. Demonstrations in the replay buffer are what lets learning from
+    rare success begin (Vecerik et al. 2017, arXiv 1707.08817).
+    """
+
+    def __init__(self, env: SubgoalEnv, rng: np.random.Generator):
+        self.env, self.rng = env, rng
+        self._steps = np.asarray(env.limb.moves.step)
+
+    def begin(self) -> None:
+        """Draw how the next episode goes."""
+        scale = self.env.env.scene.card.object_scale
+        self._past, self._noise = self.rng.random() < _PAST, _JITTER * self.rng.random()
+        self._offset = 0.02 * scale * self.rng.standard_normal(3) + [0.0, 0.0, 0.025 * scale * self._past]
+        self._over, self._beside = 0.08 * scale, 0.12 * scale
+
+    def decide(self) -> Float[np.ndarray, " A"]:
+        """The decision in the present state."""
+        progress, active = self.env.eye.progress, self.env.limb.active
+        ahead = np.zeros(5)
+        ahead[:3] = progress.focus(progress.shares())[0] + self._offset
+        if self._past:
+            far = float(np.linalg.norm(ahead[:2]))
+            along = ahead[:2] / max(far, 1e-6)
+            low = ahead[2] > -0.3 * self._beside
+            ahead[:2] = along * (far + self._over if low or far > 1.2 * self._beside else min(0.0, far - self._beside))
+        decision = ahead[active] / self._steps[active] + self._noise * self.rng.standard_normal(len(active))
+        return np.clip(decision, -1.0, 1.0).astype(np.float32)
