@@ -16,13 +16,13 @@ from jaxtyping import Float
 from robostack.errors import CheckpointError
 from robostack.sim.env import TaskEnv
 from robostack.task.spec import Subgoal
-from simgen.experts.method import Context
+from simgen.experts.method import Context, weights_path
 from simgen.experts.result import Code, Result
 from simgen.experts.rl_env import Eye, Limb, Moves
 from simgen.experts.skills import Skills
 from simgen.experts.trajopt_cost import Objective
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Actor:
         """Write an npz."""
         layers: dict[str, Any] = {f"w{i}": w for i, w in enumerate(self.weights)}
         layers |= {f"b{i}": b for i, b in enumerate(self.biases)}
-        moves = np.array([self.moves.repeat, self.moves.window, self.moves.grip, *self.moves.step])
+        moves = np.array([self.moves.repeat, self.moves.window, self.moves.grip, self.moves.height, *self.moves.step])
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, format=FORMAT, mean=self.mean, scale=self.scale, moves=moves, **layers)
 
@@ -65,8 +65,8 @@ class Actor:
             depth = sum(name.startswith("w") for name in values)
             if int(values["format"]) != FORMAT or depth < 1:
                 raise ValueError(f"format {values['format']}, {depth} layers")
-            repeat, window, grip, *step = values["moves"].tolist()
-            moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window), grip)
+            repeat, window, grip, height, *step = values["moves"].tolist()
+            moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window), grip, height)
             layers = [(values[f"w{i}"], values[f"b{i}"]) for i in range(depth)]
             weights, biases = tuple(w for w, _ in layers), tuple(b for _, b in layers)
             actor = cls(weights, biases, values["mean"], values["scale"], moves)
@@ -96,8 +96,8 @@ class LearnedMethod:
 
     def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
         """Decide, act, look, until the subgoal holds; raises EpisodeOver when the episode ends meanwhile."""
-        path = None if ctx.folder is None else ctx.folder / f"rl_{ctx.index}.npz"
-        if path is None or not path.is_file():
+        path = weights_path(ctx.folder, ctx.index)
+        if path is None:
             return Result(Code.PRECOND_FALSE, f"no learned actor for subgoal {ctx.index}")
         actor = Actor.load(path)
         if ctx.env.t_s > 0.0:  # training started every episode from the rest pose
@@ -106,13 +106,10 @@ class LearnedMethod:
         if eye.width != len(actor.mean):
             return Result(Code.PRECOND_FALSE, f"{path.name} expects {len(actor.mean)} observations, not {eye.width}")
         objective, held = Objective(ctx.env, subgoal.goal, window=actor.moves.window), 0
+        limb.begin(ctx.send)
         eye.progress.begin()
-        limb.begin()
         while held < actor.moves.window:
-            poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
-            for (pose, opening), action in zip(poses.poses(), actions, strict=True):
-                ctx.send(action)
-                limb.moved(pose, opening)
+            limb.decide(actor.decide(eye.look(limb.where())), ctx.send)
             held = held + 1 if objective.reached(ctx.env) else 0
         return Result(Code.OK)
 
@@ -125,13 +122,10 @@ def success_rate(env: TaskEnv, actor: Actor, index: int, scene_seeds: list[int])
         goal = env.task.subgoals[index].goal
         limb, eye = Limb(env, Skills(env), actor.moves), Eye(env, goal)
         objective, held = Objective(env, goal, window=actor.moves.window), 0
+        limb.begin(env.apply)
         eye.progress.begin()
-        limb.begin()
         while held < actor.moves.window and not env.over:
-            poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
-            for (pose, opening), action in zip(poses.poses(), actions, strict=True):
-                env.apply(action)
-                limb.moved(pose, opening)
+            limb.decide(actor.decide(eye.look(limb.where())), env.apply)
             held = held + 1 if objective.reached(env) else 0
         solved += held >= actor.moves.window and not env.monitor.violated
     return solved

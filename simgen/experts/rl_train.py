@@ -264,9 +264,12 @@ def main(args: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=RlBudget.rounds)
     parser.add_argument("--stop", type=float, default=RlBudget.stop)
     parser.add_argument("--steps", type=int, default=RlBudget.steps)
+    parser.add_argument("--step", type=float, nargs=3, default=Moves.step[:3], help="farthest move per decision [m]")
+    parser.add_argument("--height", type=float, default=Moves.height, help="of the tool to begin with [m]")
     parser.add_argument("--out", type=Path, help="default: the task's folder")
     options = parser.parse_args(args)
-    budget = replace(RlBudget(), rounds=options.rounds, steps=options.steps, stop=options.stop)
+    moves = Moves(step=(*options.step, 0.0, 0.0), height=options.height)
+    budget = replace(RlBudget(), rounds=options.rounds, steps=options.steps, stop=options.stop, moves=moves)
     report = train_rl(
         TaskSpec.load(options.task),
         options.subgoal,
