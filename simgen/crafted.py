@@ -49,7 +49,7 @@ def _retold(name: str, robot: str, text: str) -> TaskSpec:
 
 
 def _roll_ball() -> TaskSpec:
-    """Too big to grasp, and it does not stay where a push leaves it."""
+    """Too big to grasp, and it does not stay where the skill's straight push leaves it."""
     ball = _thing("orange_ball", "ball", (0.45, -0.16, 0.53, -0.10), size=(0.045,))
     zone = _thing("green_region", "zone", (0.46, 0.12, 0.54, 0.16), size=(0.12, 0.12), clearance=0.0)
     goal = atom("on", ball.id, zone.id)
@@ -59,10 +59,10 @@ def _roll_ball() -> TaskSpec:
         "push the orange ball to the green region",
         (ball, zone),
         goal,
-        Subgoal(skill="push_to", args=(ball.id, zone.id), goal=goal),
+        _achieve(goal),
         never=(atom("lifted", ball.id, 0.03),),
         hold=Hold(seconds=0.5, max_lin=0.02, max_ang=0.5),
-        horizon_s=20.0,
+        horizon_s=14.0,
     )
 
 
