@@ -71,7 +71,7 @@ def feedback(
     write_json(out_dir / "plan.json", plan_values(plan))
     wanted = [step for step in plan.steps if step.demos] if gather else []
     files = {step.node.task_id: _find(step) for step in wanted}
-    specs = {task_id: TaskSpec.load(path) for task_id, path in files.items()}  # before the first demonstration is collected
+    specs = {task_id: TaskSpec.load(path) for task_id, path in files.items()}  # before anything is collected
     collected: dict[str, DemoReport] = {}
     refused: dict[str, str] = {}
     for step in wanted:

@@ -27,6 +27,8 @@ from simgen.experts.skills import Skills
 from simgen.experts.trajopt_cost import Objective, anchors, dense, destination, movables
 from simgen.experts.trajopt_rollout import Actions, ToolPath
 
+Send = Callable[[Float[np.ndarray, " Da"]], Any]  # takes one action for one control step
+
 _POTENTIAL, _REACH, _WIN = 10.0, 3.0, 5.0
 _SCALE, _LEAST = 0.1, 0.01  # of margins that begin satisfied, or nearly so [m]
 _PREPARE_TRIES = 20
@@ -75,7 +77,7 @@ class Limb:
         self._low = np.array([x0 - 0.1, y0 - 0.1, floor, -np.pi / 2, 0.0])
         self._high = np.array([x1 + 0.1, y1 + 0.1, 0.35, np.pi / 2, 1.0])
 
-    def begin(self, send: Callable[[Float[np.ndarray, " Da"]], Any]) -> None:
+    def begin(self, send: Send) -> None:
         """Bring gripper and tool to where the first decision starts; ``send`` takes one action after the other."""
         self.skills.opening = self.moves.grip
         height = np.clip(self.moves.height or self.where()[2], self._low[2], self._high[2])
@@ -86,13 +88,13 @@ class Limb:
         """The commanded pose and opening."""
         return np.array([*self.skills.pose.pos, self.skills.pose.yaw, self.skills.opening])
 
-    def decide(self, decision: Float[np.ndarray, " A"], send: Callable[[Float[np.ndarray, " Da"]], Any]) -> None:
+    def decide(self, decision: Float[np.ndarray, " A"], send: Send) -> None:
         """Carry out a decision in [-1, 1] per active axis, evenly over its control steps."""
         move = np.zeros(5)
         move[self.active] = np.clip(np.asarray(decision, float), -1.0, 1.0)
         self.follow(move * self.moves.step, send)
 
-    def follow(self, move: Float[np.ndarray, "5"], send: Callable[[Float[np.ndarray, " Da"]], Any]) -> None:
+    def follow(self, move: Float[np.ndarray, "5"], send: Send) -> None:
         """Move the tool and the opening by so much in one decision's time, as far as the limits allow."""
         start = self.where()
         end = np.clip(start + move, self._low, self._high)
