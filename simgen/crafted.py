@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from robostack.data.atomic import write_atomic
-from robostack.task.predicate import AnyPred, Atom, Bound, ForAll, Not, Select, atom
+from robostack.task.predicate import AnyPred, Atom, Bound, ForAll, Select, atom, negation
 from robostack.task.spec import Entity, Hold, Instruction, Physics, Placement, RobotRef, Subgoal, TaskSpec
 from simgen.experts.drills import drill
 
@@ -68,7 +68,7 @@ def _roll_ball() -> TaskSpec:
 
 def _topple_can() -> TaskSpec:
     can = _thing("red_can", "cylinder", (0.45, -0.1, 0.55, 0.1), size=(0.03, 0.12))
-    goal = Not(part=atom("upright", can.id, angle=_LYING_RAD))
+    goal = negation(atom("upright", can.id, angle=_LYING_RAD))
     return _contact("topple_can", "topple", "knock over the red can", (can,), goal, _achieve(goal), horizon_s=12.0)
 
 
@@ -81,7 +81,7 @@ def _knock_over_pegs() -> TaskSpec:
         for color, (x, y) in zip(_PEGS, spots, strict=True)
     )
     standing = Atom(name="upright", args=("$p",), tol={"angle": _FALLEN_RAD})
-    goal = ForAll(forall=Bound(var="p", among=Select(card="peg"), pred=Not(part=standing)))
+    goal = ForAll(forall=Bound(var="p", among=Select(card="peg"), pred=negation(standing)))
     return _contact(
         "knock_over_every_peg",
         "topple",

@@ -1,6 +1,7 @@
 """What was learned for a task goes where the task goes: to the gates, into the library, to whoever uses the expert."""
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -51,21 +52,29 @@ def steering(env) -> Actor:
     return Actor((weights,), (np.array([-2.0, 0.0], np.float32),), np.zeros(width, np.float32), scale, moves)
 
 
-@pytest.fixture(autouse=True)
-def _no_search(monkeypatch):
-    monkeypatch.setitem(METHODS._records, "trajopt", Helpless)
-    monkeypatch.setattr("simgen.gates.certify.picture", lambda candidate: None)
+@pytest.fixture(scope="module", autouse=True)
+def _no_search():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS._records, "trajopt", Helpless)
+        patch.setattr("simgen.gates.certify.picture", lambda candidate: None)
+        yield
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """A task with an actor that knocks the can over."""
-    path = tmp_path / "mine"
+    path = tmp_path_factory.mktemp("tasks") / "mine"
     env = TaskEnv(SPEC)
     env.reset_scene(train_seed(0))
     steering(env).save(path / "rl_0.npz")
     (path / "task.json").write_text(SPEC.to_json())
     return path
+
+
+@pytest.fixture(scope="module")
+def entry(folder, tmp_path_factory):
+    """The same, admitted to a library."""
+    return admit(folder, Library(tmp_path_factory.mktemp("lib")), seeds=2, demos=1)
 
 
 def test_an_actor_is_found_beside_its_task_alone(folder):
@@ -91,9 +100,7 @@ def test_the_tool_starts_where_the_actor_learned_to_start(folder):
     assert 0 < reached < len(heights)
 
 
-def test_a_task_that_only_an_actor_solves_is_admitted_with_it_and_proven_again(folder, tmp_path):
-    library = Library(tmp_path / "lib")
-    entry = admit(folder, library, seeds=2, demos=1)
+def test_a_task_that_only_an_actor_solves_is_admitted_with_it_and_proven_again(folder, entry):
     assert entry.failed is None
     assert entry.status == "library"
     certificate = entry.certificate
@@ -103,7 +110,7 @@ def test_a_task_that_only_an_actor_solves_is_admitted_with_it_and_proven_again(f
     assert (entry.folder / "rl_0.npz").read_bytes() == (folder / "rl_0.npz").read_bytes()
     (solved,) = [record.metrics for record in entry.records if record.gate == "G7"]
     assert solved["tried"] == ("skill+motion 0/2", "skill+motion+trajopt 0/2", "skill+motion+rl+trajopt 2/2")
-    assert admit(folder, library).certificate == certificate  # known: nothing is proven
+    assert admit(folder, Library(entry.folder.parent)).certificate == certificate  # known: nothing is proven
     proof = prove_again(entry.folder, certify=certify, seeds=2)
     assert proof.failed is None
     assert (proof.replayed, proof.compared) == (1, 2)
@@ -124,20 +131,21 @@ def test_without_its_actor_the_task_fails_and_no_vain_round_is_tried(folder):
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "rl_0.npz is not the actor that the certificate names"),
     ],
 )
-def test_an_entry_whose_actor_was_lost_or_changed_is_refused(folder, tmp_path, spoil, message):
-    entry = admit(folder, Library(tmp_path / "lib"), seeds=2, demos=1)
-    spoil(entry.folder / "rl_0.npz")
+def test_an_entry_whose_actor_was_lost_or_changed_is_refused(entry, tmp_path, spoil, message):
+    copy = Path(shutil.copytree(entry.folder, tmp_path / entry.id))
+    spoil(copy / "rl_0.npz")
     with pytest.raises(DataError, match=message) as caught:
-        load_entry(entry.folder)
+        load_entry(copy)
     assert "\n" not in str(caught.value)
-    proof = prove_again(entry.folder, certify=None, seeds=2)
+    proof = prove_again(copy, certify=None, seeds=2)
     assert proof.failed is not None
     assert proof.failed.code == "CORRUPT"
 
 
 def test_a_damaged_actor_certifies_nothing_and_says_why(folder, tmp_path, capsys):
-    (folder / "rl_0.npz").write_bytes(b"not an actor")
-    assert main([str(folder), "--into", str(tmp_path / "lib"), "--seeds", "2"]) == 1
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "rl_0.npz").write_bytes(b"not an actor")
+    assert main([str(copy), "--into", str(tmp_path / "lib"), "--seeds", "2"]) == 1
     assert "rl_0.npz holds no learned actor" in capsys.readouterr().out
 
 

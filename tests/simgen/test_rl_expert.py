@@ -97,7 +97,9 @@ def test_a_damaged_actor_is_refused(tmp_path, width, damage):
         Actor.load(path)
 
 
-@pytest.mark.parametrize("values", [{"repeat": 0}, {"step": (0.0,) * 5}, {"step": (-0.1, 0.1, 0.1, 0.0, 0.0)}, {"height": 2.0}])
+@pytest.mark.parametrize(
+    "values", [{"repeat": 0}, {"step": (0.0,) * 5}, {"step": (-0.1, 0.1, 0.1, 0.0, 0.0)}, {"height": 2.0}]
+)
 def test_moves_that_make_no_sense_are_refused(values):
     with pytest.raises(ConfigError, match="rl: repeat="):
         Moves(**values)
@@ -214,7 +216,7 @@ def test_the_scout_shows_now_and_then_how_it_is_done():
             assert problem.action_space.contains(decision)
             _, _, over, late, info = problem.step(decision)
         solved += info["success"]
-    assert 2 <= solved
+    assert solved >= 2
 
 
 # Training.
