@@ -81,10 +81,11 @@ def _graspable(candidate: Candidate, stage: Stage, skills: Skills, entity: str) 
     why = "no grasp was found"
     if not candidate.starts:
         return 0.0  # the gate of what kept the resets from ending well tells
-    for start, skills.thorough in product(candidate.starts[:_SEEDS], (False, True)):  # planned motion comes tilted too
+    for start, thorough in product(candidate.starts[:_SEEDS], (False, True)):  # planned motion comes tilted as well
         stage.restart(start.seed)
         skills.reset()
-        found = list(islice(grasps(skills, entity), _MOST_TILTED if skills.thorough else _MOST_GRASPS))
+        skills.thorough = thorough
+        found = list(islice(grasps(skills, entity), _MOST_TILTED if thorough else _MOST_GRASPS))
         opening = candidate.scene.card.gripper.max_opening
         if not found and width(stage, entity) > 0.97 * opening:
             raise GateFailure(
