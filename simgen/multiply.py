@@ -26,7 +26,7 @@ from robostack.task.check import check
 from robostack.task.spec import Entity, TaskSpec
 from simgen.demos import DemoReport, TooFewSolved, collect
 from simgen.experts.keyframe import FILE
-from simgen.experts.method import ORDER
+from simgen.experts.method import ORDER, weights_path
 from simgen.teach import Shown, scaled, teach, write_keyframes
 
 Methods = Literal["keyframe", "expert"]
@@ -107,6 +107,7 @@ def multiply(
     methods: Methods = "keyframe",
     fallback: bool = False,
     keyframes: Path | None = None,
+    folder: Path | None = None,
     seed: int = 1,
     workers: int = 1,
     progress: bool = False,
@@ -126,6 +127,7 @@ def multiply(
         methods: ``keyframe`` carries demonstrations over; ``expert`` solves every scene anew.
         fallback: whether the expert may help where keyframes fail; the acceptance counts these as refused.
         keyframes: the file of the task's certificate; the expert demonstrates the task where it is not enough.
+        folder: of the task, with the actors that were learned for its subgoals; they serve every instance.
         seed: picks variations and scenes; another one than that of the certificate's scenes.
         workers: processes.
         progress: whether to show progress bars.
@@ -137,10 +139,10 @@ def multiply(
     """
     _check(methods, n, instances, size_jitter)
     out_dir, chosen = Path(out_dir), vary(spec, instances, size_jitter=size_jitter, recolor=recolor, seed=seed)
-    shown: Shown = teach(spec, out_dir / FILE, keyframes) if methods == "keyframe" else {}
+    shown: Shown = teach(spec, out_dir / FILE, keyframes, folder) if methods == "keyframe" else {}
     allowed = None if methods == "expert" else ("keyframe", *ORDER) if fallback else ("keyframe",)
     options = {"seed": seed, "workers": workers, "progress": progress, "methods": allowed}
-    harvests = _gather(chosen, out_dir, n, shown, options)
+    harvests = _gather(chosen, out_dir, n, shown, folder, options)
     write_json(out_dir / "instances.json", {"instances": [_values(harvest) for harvest in harvests]})
     if not any(harvest.report for harvest in harvests):
         raise ExpertError(f"no instance of '{spec.name}' gave demonstrations: {harvests[-1].refused}")
@@ -158,7 +160,7 @@ def _check(methods: str, n: int, instances: int, size_jitter: float) -> None:
 
 
 def _gather(
-    chosen: Sequence[Instance], out_dir: Path, n: int, shown: Shown, options: dict[str, Any]
+    chosen: Sequence[Instance], out_dir: Path, n: int, shown: Shown, folder: Path | None, options: dict[str, Any]
 ) -> tuple[Harvest, ...]:
     """Demonstrations of the instances in turn, until there are ``n``."""
     harvests: list[Harvest] = []
@@ -167,7 +169,8 @@ def _gather(
         share = -(-missing // (len(chosen) - index))
         if not share:
             break
-        harvest = _harvest(instance, _instance_folder(instance, out_dir, shown), share, options)
+        own = _instance_folder(instance, out_dir, shown, folder)
+        harvest = _harvest(instance, own, share, options)
         missing -= harvest.report.n if harvest.report else 0
         harvests.append(harvest)
     return tuple(harvests)
@@ -235,12 +238,15 @@ def _exchange(colors: Sequence[str], rng: np.random.Generator) -> dict[str, str]
     return {old: color for old, color in zip(used, new, strict=True) if old != color}
 
 
-def _instance_folder(instance: Instance, out_dir: Path, shown: Shown) -> Path:
-    """A task's folder for an instance: its spec, and the demonstrations as they would be with its objects."""
+def _instance_folder(instance: Instance, out_dir: Path, shown: Shown, origin: Path | None) -> Path:
+    """A task's folder for an instance: its spec, the demonstrations as they would be with its objects, the actors."""
     folder = out_dir / instance.spec.id
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "task.json", f"{instance.spec.to_json()}\n".encode())
+    for index in range(len(instance.spec.subgoals)):
+        if (learned := weights_path(origin, index)) is not None:
+            write_atomic(folder / learned.name, learned.read_bytes())
     if shown:
         resized = scaled(shown, instance.scale)
         write_keyframes(json.loads(_reworded(json.dumps(resized), instance.colors)), folder / FILE)

@@ -33,6 +33,7 @@ def execute(args: Sequence[str]) -> int:
                 paths.root,
                 **{key: settings[key] for key in _PASSED},
                 keyframes=path.parent / "keyframes.json",
+                folder=path.parent,
                 workers=workers,
                 progress=console.progress,
             )

@@ -91,11 +91,11 @@ def check_scene(settings: Settings, spec: TaskSpec) -> Any:
 
 
 def collect_demos(
-    settings: Settings, spec: TaskSpec, paths: RunPaths, console: Console, *, n: int, workers: int
+    settings: Settings, spec: TaskSpec, paths: RunPaths, console: Console, *, n: int, workers: int, **options: Any
 ) -> Any:
     """Expert demonstrations into ``demos/``; returns simgen's DemoReport."""
-    collect = target(settings, "collect")
-    return collect(spec, paths.demos, n=n, seed=settings["seed"], workers=workers, progress=console.progress)
+    seed, progress = settings["seed"], console.progress
+    return target(settings, "collect")(spec, paths.demos, n=n, seed=seed, workers=workers, progress=progress, **options)
 
 
 def export_dataset(

@@ -159,16 +159,18 @@ def _tilt(bench: Bench) -> Iterator[Played]:
         atom = intent.wish.atom if intent.wish else None
         if atom is not None and atom.name == "pose_at":
             yield from _tilted(bench, intent.subject)
+        if intent.kind == "fallen":  # leaning is not lying
+            yield from _tilted(bench, intent.subject, bench.start_poses[intent.subject])
     for wish in bench.witness.plan.final:
         if wish.positive and wish.atom.name == "upright":
             yield from _tilted(bench, str(wish.atom.args[0]))
 
 
-def _tilted(bench: Bench, a: str) -> Iterator[Played]:
+def _tilted(bench: Bench, a: str, pose: tuple[np.ndarray, np.ndarray] | None = None) -> Iterator[Played]:
     stage = bench.load()
     if stage.world.entities[a].symmetry == "sphere" or not stage.free(a):
         return
-    pos, rot = stage.pose(a)
+    pos, rot = stage.pose(a) if pose is None else pose
     c = np.sqrt(0.5)
     stage.put(a, pos, np.array([[1, 0, 0], [0, c, -c], [0, c, c]]) @ rot)
     yield bench.made("TILT", a)
@@ -216,6 +218,11 @@ def _missing_one(bench: Bench) -> Iterator[Played]:
                 stage = bench.load()
                 stage.put(intent.subject, *bench.start_poses[intent.subject])
                 yield bench.made("MISSING_1", intent.subject)
+    for intent in bench.final:
+        if intent.kind == "fallen":
+            stage = bench.load()
+            stage.put(intent.subject, *bench.start_poses[intent.subject])
+            yield bench.made("MISSING_1", intent.subject)
     yield from _out_of_order(bench)
 
 

@@ -48,6 +48,7 @@ STATES = {
     "differ": ("different", "on separate", "onto separate", "in separate", "into separate", "over separate"),
     "all": ("everything", "every", "each", "all"),
     "unstack": ("unstack",),
+    "topple": ("knock over", "knocked over", "knock down", "tip over", "topple"),
 }
 TURNED = {**{v: k for k, v in FRACTIONS.items()}, "half way": 0.5, "all the way": 1.0, "to the end": 1.0, "fully": 1.0}
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}

@@ -192,7 +192,7 @@ def prove_again(path: Path, *, certify: Callable | None, seeds: int) -> Proof:
     replayed, record = _replay(entry)
     records, compared = (record,) if record else (), 0
     if certify is not None and (record is None or record.ok):
-        verdict = certify(entry.spec, seeds=seeds, demos=1)
+        verdict = certify(entry.spec, seeds=seeds, demos=1, folder=path if path.is_dir() else None)
         records = (*verdict.records, *records)
         if entry.certificate is not None and verdict.certificate is not None:
             compared, difference = _compare(entry.certificate, verdict.certificate)

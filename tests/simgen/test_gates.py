@@ -50,7 +50,7 @@ def test_sound_tasks_pass_every_gate_before_the_expert(name):
     assert [record.gate for record in records] == list(ORDER[: ORDER.index("G8") + 1])
 
 
-@pytest.mark.parametrize("name", ["press_button", "sequence", "lift"])
+@pytest.mark.parametrize("name", ["press_button", "sequence", "lift", "topple"])
 def test_every_way_of_being_true_has_a_witness_and_killed_mutants(name):
     records = passed(certify(SPECS[name](), through="G6")).records
     mutants = records[-1].metrics["mutants"]
@@ -188,6 +188,14 @@ def test_equal_meaning_is_equal_text():
     assert canonical(spec, spec.goal) == canonical(spec, spec.goal, swap)
     on = Atom(name="on", args=("red_block", "blue_plate"))
     assert canonical(spec, on) != canonical(spec, on, swap)
+
+
+def test_leaning_moving_and_standing_again_is_not_knocked_over():
+    candidate = Candidate(SPECS["topple"]())
+    assert candidate.witness is not None
+    score = mutation_score(candidate, candidate.witness)
+    assert {"TILT", "MOVING", "MISSING_1", "UNDONE", "PASSING"} <= {m.operator for m in score.mutants}
+    assert score.survivors == ()
 
 
 def test_exchangeable_objects_make_no_mutant():

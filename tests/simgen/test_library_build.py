@@ -222,6 +222,7 @@ def test_the_page_of_a_library_shows_every_task_and_runs_nothing_else(built, tmp
     assert (overview.tasks, overview.failed, overview.families) == (2, 2, 2)
     assert page.count('<article class="card"') == 2
     assert all(task_id in page for task_id in Library(built[0]).ids())
+    assert page.count('data-method="skill"') == 2
     assert re.search(r"script-src &#x27;sha256-|script-src 'sha256-", page)
     assert "http://" not in re.sub(r'xmlns(:\w+)?="http://[^"]*"', "", page)
     assert overview.figures()["vendi"] == overview.diversity.vendi.value
