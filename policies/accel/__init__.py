@@ -1,0 +1,1 @@
+"""Makes decisions faster without training anew."""
