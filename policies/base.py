@@ -7,6 +7,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,19 @@ class Batch:
     action: Float[Tensor, "B Tp Da"]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a policy was loaded from.
+
+    Attributes:
+        path: its directory.
+        weights: SHA-256 of its weights.
+    """
+
+    path: Path
+    weights: str
+
+
 class TrainablePolicy(nn.Module, ABC):
     """A policy that the one trainer can train and that the runtime can run.
 
@@ -41,6 +55,7 @@ class TrainablePolicy(nn.Module, ABC):
     horizon: Horizon
     task_id: str = ""
     language: str = ""
+    origin: Origin | None = None
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
@@ -50,9 +65,23 @@ class TrainablePolicy(nn.Module, ABC):
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
 
+    def decays(self, name: str) -> bool:
+        """Whether weight decay shrinks the parameter of this name."""
+        del name  # Unused.
+        return True
+
     @abstractmethod
     def use_sampler(self, name: str) -> None:
         """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
+
+    def accelerate(self, how: str) -> None:
+        """Act faster with the same weights; raises ConfigError where that is not possible."""
+        raise ConfigError(f"accelerate={how} is not to be had for this policy: use accelerate=none")
+
+    def attachments(self, arrays: EpisodeArrays) -> dict[str, bytes]:
+        """Files that join the checkpoint of a finished training on ``arrays``."""
+        del arrays  # Unused.
+        return {}
 
     @abstractmethod
     def reset(self, mask: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"]) -> None:

@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
-from policies.base import TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
+from policies.base import Origin, TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.zoo import POLICIES
 from robostack.data.atomic import write_directory
 from robostack.errors import CheckpointError, ConfigError, UnknownName
@@ -42,9 +42,15 @@ def git_hash() -> str | None:
 
 
 def save_checkpoint(
-    path: Path | str, policy: TrainablePolicy, policy_name: str, *, step: int, metrics: Mapping[str, float]
+    path: Path | str,
+    policy: TrainablePolicy,
+    policy_name: str,
+    *,
+    step: int,
+    metrics: Mapping[str, float],
+    attachments: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a checkpoint directory, replacing an older checkpoint at the same place.
+    """Write a checkpoint directory, replacing an older checkpoint at the same place; ``attachments`` join it.
 
     Raises:
         CheckpointError: ``path`` exists and is not a checkpoint.
@@ -70,20 +76,24 @@ def save_checkpoint(
         "metrics": dict(metrics),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    write_directory(path, {**files, MANIFEST: json.dumps(manifest, indent=2).encode()})
+    write_directory(path, {**files, **(attachments or {}), MANIFEST: json.dumps(manifest, indent=2).encode()})
     return path
 
 
-def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = None) -> TrainablePolicy:
+def load_policy(
+    path: Path | str, device: str = "cpu", sampler: str | None = None, accelerate: str = "none"
+) -> TrainablePolicy:
     """Load a checkpoint for acting.
 
     Args:
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
         sampler: name of a sampler; default is the one in the checkpoint.
+        accelerate: ``none``, or ``native`` to compile the network's programs for this machine's processor.
 
     Raises:
-        CheckpointError: absent, foreign, damaged, or of a newer format.
+        CheckpointError: absent, foreign, damaged, or of a newer format; or without what the sampler needs.
+        ConfigError: an acceleration that the policy does not have.
         DeviceUnavailable: no such device.
         UnknownName: no such sampler.
     """
@@ -97,9 +107,13 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     except Exception as error:  # safetensors and torch raise several types; all mean the same here.
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
+    policy.origin = Origin(path, manifest["sha256"][WEIGHTS])
     if sampler is not None:
         policy.use_sampler(sampler)
-    return policy.to(where).requires_grad_(False).eval()
+    policy = policy.to(where).requires_grad_(False).eval()
+    if accelerate != "none":
+        policy.accelerate(accelerate)
+    return policy
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

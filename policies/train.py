@@ -151,7 +151,7 @@ def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays,
         policy.task_id, policy.language = arrays.task_id, arrays.language
         training = _Training(cfg, policy, arrays, device)
         progress = training.run(out_dir, identity, interrupted)
-        return _finish(out_dir, identity, policy_name, training.ema.model, progress)
+        return _finish(out_dir, identity, policy_name, training.ema.model, progress, arrays)
 
 
 class _Training:
@@ -170,7 +170,7 @@ class _Training:
         self.state, self.objects, self.action = (torch.tensor(c, dtype=torch.float32, device=device) for c in columns)
         self.params = list(self.policy.parameters())
         self.optimizer = torch.optim.AdamW(
-            self.params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), weight_decay=cfg.weight_decay, fused=True
+            _decay_groups(self.policy, cfg.weight_decay), lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), fused=True
         )
         self.amp = cfg.amp == "bf16" or (cfg.amp == "auto" and device.type == "cuda")
 
@@ -247,6 +247,14 @@ class _Training:
         return float(self._loss(self.ema.model, self.val_windows, indices, seeded(self.cfg.seed, _VAL_STREAM)))
 
 
+def _decay_groups(policy: TrainablePolicy, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters with and without weight decay, where there are both."""
+    named = list(policy.named_parameters())
+    decayed, kept = ([p for name, p in named if policy.decays(name) is yes] for yes in (True, False))
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
 def _scalars(point: LossPoint) -> dict[str, float]:
     val = {} if math.isnan(point.val) else {"loss/val": point.val}
     return {"loss/train": point.train} | val
@@ -260,12 +268,15 @@ def _split_episodes(count: int, cfg: TrainCfg) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _finish(
-    out_dir: Path, identity: dict, policy_name: str, policy: TrainablePolicy, progress: Progress
+    out_dir: Path, identity: dict, policy_name: str, policy: TrainablePolicy, progress: Progress, arrays: EpisodeArrays
 ) -> TrainResult:
     """Write the checkpoint, then the result that marks the training as finished, then drop the state."""
     last = progress.losses[-1]
     metrics = {"train_loss": last.train} | ({} if math.isnan(last.val) else {"val_loss": last.val})
-    checkpoint = save_checkpoint(out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics)
+    extra = policy.attachments(arrays)
+    checkpoint = save_checkpoint(
+        out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics, attachments=extra
+    )
     rows = [f"{p.step},{p.train:.6g},{'' if math.isnan(p.val) else f'{p.val:.6g}'}" for p in progress.losses]
     write_atomic(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]

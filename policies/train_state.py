@@ -84,10 +84,11 @@ def load_state(
 @torch.no_grad()
 def _restore(tensor: Any, step: int, live: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> None:
     state = {}
+    order = {id(p): i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     for i, (p, mean) in enumerate(zip(live.parameters(), ema.model.parameters(), strict=True)):
         p.copy_(tensor(f"live.{i}"))
         mean.copy_(tensor(f"ema.{i}"))
-        state[i] = {name: tensor(f"{name}.{i}") for name in _MOMENTS} | {"step": torch.tensor(float(step))}
+        state[order[id(p)]] = {name: tensor(f"{name}.{i}") for name in _MOMENTS} | {"step": torch.tensor(float(step))}
     ema.updates = step
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from policies.accel.bac import Add, Run, Sum
+from policies.accel.bac_plan import Plan, position
 from policies.accel.native import Epilogue, Kind, Program, packed, resident
 from policies.networks.transformer import TransformerForDiffusion
 from robostack.errors import ConfigError
@@ -53,6 +55,7 @@ class HotTransformer:
         self.n, self.heads = net.cfg.n_emb, net.cfg.n_head
         self._pack()
         self._levels: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self._sessions: dict[tuple[int, int], Session] = {}
 
     def _pack(self) -> None:
         net, tensors = self.net, []
@@ -117,9 +120,16 @@ class HotTransformer:
             ]
         return self._levels[k]
 
+    def session(self, lanes: int, actions: int) -> Session:
+        """Buffers and programs for a shape."""
+        key = (lanes, actions)
+        if key not in self._sessions:
+            self._sessions[key] = Session(self, lanes, actions)
+        return self._sessions[key]
+
 
 @dataclass(frozen=True)
-class Step:
+class HotStep:
     """One step of a descent: estimate at level k, then ``x = sum of coefs * (x0 clipped, x, eps, noise)``.
 
     Attributes:
@@ -148,7 +158,10 @@ class Session:
         self.keys, self.values = (torch.zeros(L, lanes * (S - 1), hot.heads, n) for _ in range(2))
         self.kv = torch.zeros(L, lanes * (S - 1), 2 * n + hot.heads)
         self.position = (net.pos_emb[0, :actions] + 0.0).detach().contiguous()
-        self.slots: dict[tuple[int, ...], Tensor] = {}
+        self.slots: dict[int, Tensor] = {}
+        self.noise: dict[int, Tensor] = {}
+        self.programs: dict[tuple, Program] = {}
+        self.owner: HotDecision | None = None
         self._observe = self._observe_program()
 
     def _observe_program(self) -> Program:
@@ -176,9 +189,13 @@ class Session:
     def evaluation(self, program: Program, k: int) -> None:
         """Append ``pred = network(x, k)``."""
         self.begin(program)
-        for block in range(3 * len(self.hot.layers)):
+        for block in range(self.hot.net.blocks):
             self.block(program, block, k, None)
         self.end(program)
+
+    def drawn(self, index: int) -> Tensor:
+        """Buffer for the noise of step ``index``."""
+        return self.noise.setdefault(index, torch.zeros_like(self.x))
 
     def begin(self, program: Program) -> None:
         """Append the embedding of x."""
@@ -191,7 +208,7 @@ class Session:
         self._norm(program, self.hot.final_norm)
         program.linear(self.y, self.hot.head.weight, self.hot.head.bias, self.pred.flatten(0, 1))
 
-    def step(self, program: Program, step: Step, noise: Tensor | None, *, clip: bool) -> None:
+    def step(self, program: Program, step: HotStep, noise: Tensor | None, *, clip: bool) -> None:
         """Append the sampler's step from pred."""
         tensors = (self.x, self.pred, noise)
         program.add(Kind.STEP, (self.x.numel(), int(clip)), tensors, (*step.split, *step.coefs))
@@ -200,7 +217,7 @@ class Session:
         program.add(Kind.LAYERNORM, (len(self.h), self.hot.n), (self.h, *norm, self.y))
 
     def block(self, program: Program, index: int, k: int, slot: Tensor | None) -> None:
-        """Append block ``index`` (see ``TransformerForDiffusion.block``): into ``slot``, or onto the residual stream."""
+        """Append block ``index`` of ``TransformerForDiffusion``: into ``slot``, or onto the residual stream."""
         layer_index, kind = divmod(index, 3)
         hot, layer = self.hot, self.hot.layers[layer_index]
         dst, how = (self.h, Epilogue.ACCUMULATE) if slot is None else (slot, Epilogue.STORE)
@@ -215,16 +232,83 @@ class Session:
             kv, To = self.kv[layer_index], hot.net.To
             sizes = (self.B, self.T, hot.heads, hot.n, self.tokens + 1, To, kv.shape[1], int(how))
             seen = (self.keys[layer_index], kv[:, 2 * hot.n :], self.values[layer_index])
-            program.add(Kind.CROSS_ATTENTION, sizes, (self.y, dst, *hot.level(k)[layer_index], *seen, layer.crossed_bias))
+            program.add(
+                Kind.CROSS_ATTENTION, sizes, (self.y, dst, *hot.level(k)[layer_index], *seen, layer.crossed_bias)
+            )
         else:
             program.linear(self.y, layer.up.weight, layer.up.bias, self.wide, Epilogue.GELU)
             program.linear(self.wide, layer.down.weight, layer.down.bias, dst, how)
 
+    def call(self, program: Program, k: int, plan: Plan | None, call: int | None) -> None:
+        """Append ``pred = network(x, k)``, as call ``call`` of a plan where there is one."""
+        if plan is None or call is None:
+            self.evaluation(program, k)
+            return
+        self.begin(program)
+        for instruction in plan.calls[call]:
+            match instruction:
+                case Run(block, keep):
+                    self.block(program, block, k, self._slot(block) if keep else None)
+                    if keep:
+                        self._add(program, self._slot(block), self.h)
+                case Sum(slots, into):
+                    program.add(Kind.COPY, (self.h.numel(), 1), (self._slot(slots[0]), self._slot(into)))
+                    for slot in slots[1:]:
+                        self._add(program, self._slot(slot), self._slot(into))
+                case Add(slot):
+                    self._add(program, self._slot(slot), self.h)
+        self.end(program)
 
-def descent(session: Session, steps: Sequence[Step], noise: Sequence[Tensor | None], *, clip: bool) -> Program:
-    """Program of a whole descent on the session's x."""
-    program = Program()
-    for step, drawn in zip(steps, noise, strict=True):
-        session.evaluation(program, step.k)
-        session.step(program, step, drawn, clip=clip)
-    return program
+    def _slot(self, index: int) -> Tensor:
+        return self.slots.setdefault(index, torch.zeros_like(self.h))
+
+    def _add(self, program: Program, src: Tensor, dst: Tensor) -> None:
+        program.add(Kind.ADD, (src.numel(),), (src, dst))
+
+
+class HotDecision:
+    """One batch of decisions: its condition, and where in the plan it is."""
+
+    def __init__(self, hot: HotTransformer, tokens: Float[Tensor, "B S n"], plan: Plan | None):
+        self._hot, self._tokens, self._plan = hot, tokens, plan
+        self._next = 0
+
+    def predict(self, x: Float[Tensor, "B T Da"], k: int) -> Float[Tensor, "B T Da"]:
+        """The network's output at diffusion step k."""
+        session, plan = self._session(x), self._plan
+        call = None if plan is None else position(plan, self._next, k)
+        self._next = 0 if call is None else call + 1
+        key = (k, None if plan is None else plan.updates, call)
+        if key not in session.programs:
+            session.call(session.programs.setdefault(key, Program()), k, plan, call)
+        session.x.copy_(x)
+        session.programs[key].run(torch.get_num_threads())
+        return session.pred.clone()
+
+    def descend(
+        self, x: Float[Tensor, "B T Da"], steps: tuple[HotStep, ...], noise: Sequence[Tensor | None], *, clip: bool
+    ) -> Float[Tensor, "B T Da"]:
+        """A whole descent in one call."""
+        session, plan = self._session(x), self._plan
+        key = (steps, None if plan is None else plan.updates, clip)
+        if key not in session.programs:
+            program, calls = session.programs.setdefault(key, Program()), 0
+            for index, step in enumerate(steps):
+                call = None if plan is None else position(plan, calls, step.k)
+                calls = 0 if call is None else call + 1
+                session.call(program, step.k, plan, call)
+                session.step(program, step, None if noise[index] is None else session.drawn(index), clip=clip)
+        session.x.copy_(x)
+        for index, drawn in enumerate(noise):
+            if drawn is not None:
+                session.drawn(index).copy_(drawn)
+        session.programs[key].run(torch.get_num_threads())
+        return session.x.clone()
+
+    def _session(self, x: Tensor) -> Session:
+        """The session for x's shape, with this decision's condition in it."""
+        session = self._hot.session(x.shape[0], x.shape[1])
+        if session.owner is not self:
+            session.observe(self._tokens, torch.get_num_threads())
+            session.owner = self
+        return session

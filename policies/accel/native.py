@@ -92,7 +92,7 @@ def _compile(compiler: str, target: Path) -> None:
 
 
 def huge(floats: int) -> Float[Tensor, " n"]:
-    """A zeroed float32 buffer on huge pages where the system has them: weights are streamed, page walks are not free."""
+    """A zeroed float32 buffer, on huge pages where the system has them: page walks slow the streaming of weights."""
     size = -(-4 * floats // _HUGE) * _HUGE + _HUGE
     buffer = mmap.mmap(-1, size)
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -39,7 +39,7 @@ class Network(nn.Module, ABC):
     def denoise(self, x: Float[Tensor, "B Tp Da"], conditioning: Conditioning) -> Float[Tensor, "B Tp Da"]:
         """Predict from a noisy chunk."""
 
-    def forward(
+    def predict(
         self,
         x: Float[Tensor, "B Tp Da"],
         k: Int[Tensor, " B"],
@@ -48,3 +48,8 @@ class Network(nn.Module, ABC):
     ) -> Float[Tensor, "B Tp Da"]:
         """Predict for diffusion steps ``k`` and a condition."""
         return self.denoise(x, self.combine(self.level(k), self.observe(steps, context)))
+
+    def decays(self, name: str) -> bool:
+        """Whether weight decay shrinks the parameter of this name."""
+        del name  # Unused.
+        return True

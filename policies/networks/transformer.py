@@ -186,6 +186,11 @@ class TransformerForDiffusion(Network):
         """Decoder layers in their order."""
         return list(self.decoder.layers)  # pyright: ignore[reportReturnType]
 
+    @property
+    def blocks(self) -> int:
+        """Blocks that add to the residual stream, three a layer."""
+        return 3 * len(self.layers)
+
     # Conditioning.
 
     def level(self, k: Int[Tensor, " B"]) -> Conditioning:
@@ -245,9 +250,13 @@ class TransformerForDiffusion(Network):
     def denoise(self, x: Float[Tensor, "B T Da"], conditioning: Conditioning) -> Float[Tensor, "B T Da"]:
         """Run the decoder on the first T <= Tp actions; being causal, it gives them what it gives them in a chunk."""
         h = self.embed(x)
-        for index in range(3 * self.cfg.n_layer):
+        for index in range(self.blocks):
             h = h + self.block(index, h, conditioning)
         return self.output(h)
+
+    def decays(self, name: str) -> bool:
+        """Weights of linear layers only: no biases, norms or embeddings of positions."""
+        return name.endswith("weight") and "norm" not in name and not name.startswith("ln_f")
 
 
 def _initialise(module: nn.Module) -> None:
