@@ -1,4 +1,4 @@
-"""Plans of block-wise adaptive caching: made from observations, kept with a checkpoint, refused where they do not fit."""
+"""Plans of block-wise caching: made from observations, kept with a checkpoint, refused where they do not fit."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from policies.accel.bac import Add, Run, Sum
 from policies.accel.bac_plan import Plan, position
-from policies.accel.native import Epilogue, Kind, Program, packed, resident
+from policies.accel.native import Epilogue, Kind, Program, library, packed, resident
 from policies.networks.transformer import TransformerForDiffusion
 from robostack.errors import ConfigError
 
@@ -51,6 +51,7 @@ class HotTransformer:
             raise ConfigError("accelerate=native needs network.n_cond_layers=0: use accelerate=none")
         if net.cfg.n_emb % net.cfg.n_head or net.mask.device.type != "cpu":
             raise ConfigError("accelerate=native runs on the CPU: use device=cpu, or accelerate=none")
+        library()
         self.net = net
         self.n, self.heads = net.cfg.n_emb, net.cfg.n_head
         self._pack()

@@ -49,12 +49,12 @@ def act(policy, obs, sampler, seeds=(3, 4, 5)):
 
 
 @compiled
-@pytest.mark.parametrize("sampler", [DDIM(10), DDPM(20), DDIM(5, eta=1.0)], ids=["ddim", "ddpm", "eta"])
 @pytest.mark.parametrize(
-    "values",
-    [{}, {"prediction": "epsilon", "encoder": (16,)}, {"prediction": "v", "clip": False},
-     {"network": TransformerCfg(1, 3, 30), "Tp": 20}, {"network": TransformerCfg(2, 4, 128), "To": 3}],
-    ids=["sample", "epsilon-context", "v", "odd sizes", "three observations"],
+    ("values", "sampler"),
+    [({}, DDIM(10)), ({}, DDPM(4)), ({}, DDIM(4, eta=1.0)), ({"prediction": "epsilon", "encoder": (16,)}, DDIM(4)),
+     ({"prediction": "v", "clip": False}, DDIM(4)), ({"network": TransformerCfg(1, 3, 30), "Tp": 20}, DDIM(4)),
+     ({"network": TransformerCfg(2, 4, 128), "To": 3}, DDIM(4))],
+    ids=["ddim", "ddpm", "eta", "epsilon and context", "v", "odd sizes", "three observations"],
 )  # fmt: skip
 def test_native_chunks_are_those_of_the_network(demos, values, sampler):
     policy = make(demos, **values)
@@ -79,7 +79,7 @@ def test_threads_share_the_work_without_changing_it(demos, observe, threads):
     alone = act(policy, observe(5, 50, 90), DDIM(5))
     torch.set_num_threads(threads)
     try:
-        np.testing.assert_array_equal(act(policy, observe(5, 50, 90), DDIM(5)), alone)
+        np.testing.assert_allclose(act(policy, observe(5, 50, 90), DDIM(5)), alone, atol=1e-6)
     finally:
         torch.set_num_threads(before)
 
