@@ -21,6 +21,7 @@ constexpr int ROWS = 16;  // 32 vector registers hold 16 rows of accumulators.
 #else
 constexpr int ROWS = 6;
 #endif
+constexpr int AHEAD = 64;  // Cache lines of weights to ask for in advance.
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
 
 struct Op {
@@ -66,6 +67,7 @@ template <int R>
 void product(const float* at, const float* panel, int64_t K, float* out) {
   Vec acc[R] = {};
   for (int64_t k = 0; k < K; ++k) {
+    __builtin_prefetch(panel + (k + AHEAD) * LANES);
     const Vec w = *reinterpret_cast<const Vec*>(panel + k * LANES);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) acc[r] += w * at[k * ROWS + r];
