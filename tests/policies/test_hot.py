@@ -13,7 +13,7 @@ from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.transformer import TransformerCfg
 from policies.samplers import DDIM, DDPM, SAMPLERS, Bac, seeded
-from policies.zoo import POLICIES
+from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DeviceUnavailable
 
@@ -209,5 +209,9 @@ def test_dropout_is_a_function_of_the_generator(demos):
     assert policy.eval().loss(batch, seeded(1)).item() != losses[0]
 
 
-def test_the_transformer_is_a_policy_of_the_zoo():
-    assert POLICIES["diffusion_transformer"].cfg is DiffusionTransformerCfg
+def test_a_trained_transformer_learns_and_brings_a_plan(demos, tmp_path):
+    cfg = DiffusionTransformerCfg(Tp=8, Ta=4, encoder=(16,), network=TransformerCfg(1, 2, 32, p_drop_attn=0.1))
+    train = TrainCfg(steps=40, batch_size=32, warmup_steps=5, log_every=10, threads=1, device="cpu", progress=False)
+    result = fit(replace(train, weight_decay=0.1), "diffusion_transformer", cfg, demos, tmp_path)
+    assert result.losses[-1].train < 0.8 * result.losses[0].train
+    assert load_policy(result.checkpoint, sampler="bac").sampler.plan.share < 0.7
