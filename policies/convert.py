@@ -134,7 +134,9 @@ def from_lerobot(source: LerobotPolicy, features: Features) -> DiffusionPolicy:
     policy = DiffusionPolicy(cfg, features)
     named = {name.removeprefix(_PREFIX): t for name, t in source.weights.items() if name.startswith(_PREFIX)}
     _load(policy.model, {_renamed(name, _TO_OURS): t for name, t in named.items()}, "lerobot's weights")
-    modes = config.get("normalization_mapping") or dict.fromkeys(("STATE", "ENV", "ACTION"), "MIN_MAX")
+    modes: Mapping[str, str] = config.get("normalization_mapping") or dict.fromkeys(
+        ("STATE", "ENV", "ACTION"), "MIN_MAX"
+    )
     norms = ((policy.state_norm, _STATE), (policy.object_norm, _OBJECTS), (policy.action_norm, _ACTION))
     for affine, feature in norms:
         if affine.scale.numel():

@@ -80,9 +80,10 @@ class HotTransformer:
         self.input, self.head, self.encode_up, self.encode_down = (of(place) for place in small)
         self.layers = [
             _Layer(
-                tuple((m.weight.detach(), m.bias.detach()) for m in (layer.norm1, layer.norm2, layer.norm3)),
-                *(of(p) for p in step), of(kv), tuple(of(p) for p in keys), tuple(of(p) for p in values),
-                layer.multihead_attn.out_proj.bias.detach(),
+                norms=tuple((m.weight.detach(), m.bias.detach()) for m in (layer.norm1, layer.norm2, layer.norm3)),
+                qkv=of(step[0]), attended=of(step[1]), up=of(step[2]), down=of(step[3]), memory=of(kv),
+                keys=tuple(of(place) for place in keys), values=tuple(of(place) for place in values),
+                crossed_bias=layer.multihead_attn.out_proj.bias.detach(),
             )
             for layer, step, (kv, keys, values) in zip(net.layers, places, memory, strict=True)
         ]  # fmt: skip

@@ -109,7 +109,8 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> dict[
         def decide() -> Tensor:
             x = policy.noise([seeded(0)]).draw()
             for t in scheduler.timesteps:
-                x = scheduler.step(model(x, t[None], cond.steps, cond.context), t, x).prev_sample
+                pred = model(x, t[None], cond.steps, cond.context)
+                x = scheduler.step(pred, t, x).prev_sample  # pyright: ignore[reportArgumentType]
             return x
 
         return decide

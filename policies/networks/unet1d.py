@@ -151,15 +151,17 @@ class ConditionalUnet1D(Network):
         )
         self.final_conv = nn.Sequential(Conv1dBlock(dims[0], dims[0], cfg), nn.Conv1d(dims[0], action_dim, 1))
 
-    def _blocks(self) -> list[ResidualBlock]:
+    def _films(self) -> list[nn.Linear]:
+        """The layers that make the scales and biases of all residual blocks, in the order of their use."""
         levels = [*self.down_modules, self.mid_modules, *self.up_modules]
-        return [block for level in levels for block in list(level)[:2]]
+        blocks = [cast(ResidualBlock, block) for level in levels for block in list(cast(nn.ModuleList, level))[:2]]
+        return [cast(nn.Linear, block.cond_encoder[1]) for block in blocks]
 
     def level(self, k: Int[Tensor, " B"]) -> Conditioning:
         """The diffusion step's share of the scales and biases of all residual blocks, in the order of their use."""
         features = nn.functional.mish(self.diffusion_step_encoder(k))
         d = features.shape[1]
-        return tuple(nn.functional.linear(features, block.cond_encoder[1].weight[:, :d]) for block in self._blocks())
+        return tuple(nn.functional.linear(features, linear.weight[:, :d]) for linear in self._films())
 
     def observe(self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"]) -> Conditioning:
         """The condition's share."""
@@ -167,10 +169,8 @@ class ConditionalUnet1D(Network):
 
     def _seen(self, cond: Float[Tensor, "B C"]) -> Conditioning:
         features = nn.functional.mish(cond)
-        encoders = [block.cond_encoder[1] for block in self._blocks()]
-        return tuple(
-            nn.functional.linear(features, encoder.weight[:, -cond.shape[1] :], encoder.bias) for encoder in encoders
-        )
+        width = cond.shape[1]
+        return tuple(nn.functional.linear(features, linear.weight[:, -width:], linear.bias) for linear in self._films())
 
     def combine(self, level: Conditioning, observed: Conditioning) -> Conditioning:
         """Scales and biases."""
