@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from policies.discrete import DiscreteDims
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
@@ -56,6 +57,7 @@ class TrainablePolicy(nn.Module, ABC):
     task_id: str = ""
     language: str = ""
     origin: Origin | None = None
+    discrete: DiscreteDims = DiscreteDims()
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
@@ -71,7 +73,7 @@ class TrainablePolicy(nn.Module, ABC):
         return True
 
     @abstractmethod
-    def use_sampler(self, name: str) -> None:
+    def use_sampler(self, sampler: str) -> None:
         """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
 
     def accelerate(self, how: str) -> None:

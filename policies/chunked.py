@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from policies.affine import Affine
 from policies.base import Batch, TrainablePolicy
+from policies.discrete import DiscreteDims
 from policies.frame import FRAMES, Frame
 from policies.samplers import LaneNoise, seeded
 from policies.units import Units
@@ -137,6 +138,7 @@ class ChunkPolicy(TrainablePolicy):
 
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
         """Fit the normalisers in the policy's frame; from evenly spread windows when there are very many."""
+        self.discrete = DiscreteDims.of(arrays.action)
         chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _STATISTICS_WINDOWS)).astype(np.int64))
         rows, action_rows = windows.gather(chosen)
         state = torch.from_numpy(arrays.state[rows])
@@ -159,7 +161,7 @@ class ChunkPolicy(TrainablePolicy):
         origin = self.frame.origin(state)
         steps = torch.cat([self.state_norm(state), self.object_norm(self.frame.objects(objects, origin))], dim=-1)
         context = self.encoder(steps.flatten(1)) if self.cfg.encoder else steps.new_zeros((len(steps), 0))
-        return Condition(steps, context), Units(self.frame, self.action_norm, origin)
+        return Condition(steps, context), Units(self.frame, self.action_norm, origin, self.discrete)
 
     # Acting.
 
@@ -179,13 +181,17 @@ class ChunkPolicy(TrainablePolicy):
         self._decided_s[mask] = np.nan
         self.forget(torch.from_numpy(mask))
 
-    @torch.inference_mode()
     def infer(self, obs: Observation, plan: ActivePlan | None = None) -> ActionChunk:
         """Predict the actions of every lane from (B, To, ...) observations: all Tp - To + 1 that are still due.
 
         Raises:
             DataError: widths or horizon that contradict the features, or a value that is not finite.
         """
+        recorded = plan is not None and plan.jacobian == "vjp"  # autograd cannot use what inference mode has made
+        with torch.inference_mode(not recorded), torch.no_grad():
+            return self._decide(obs, plan)
+
+    def _decide(self, obs: Observation, plan: ActivePlan | None) -> ActionChunk:
         state = self._checked("state", obs.state, self.features.state)
         objects = self._checked("environment_state", obs.environment_state, self.features.environment_state)
         assert len(state) == len(self._lanes), f"reset {len(state)} lanes before infer; there are {len(self._lanes)}"

@@ -25,6 +25,7 @@ from torch import Tensor
 from policies.accel.bac_plan import CachedNetwork, Plan, plan_file
 from policies.accel.hot import HotDecision, HotStep, HotTransformer
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
+from policies.guidance import clamp_through, continue_plan
 from policies.networks.base import Conditioning, Network
 from policies.networks.transformer import TransformerCfg, TransformerForDiffusion
 from policies.networks.unet1d import UnetCfg
@@ -78,6 +79,7 @@ class DiffusionTransformerCfg(DiffusionCfg):
 class DiffusionPolicy(ChunkPolicy):
     """The policy: network, normalisers and, for acting, a sampler."""
 
+    continues_plans = True
     cfg: DiffusionCfg
     sqrt_abar: Tensor
     sigma: Tensor
@@ -160,17 +162,13 @@ class DiffusionPolicy(ChunkPolicy):
         chunk, memory = sampler.sample(BoundDenoiser(self, decision), noise, memory)
         return units.decode(chunk), memory
 
-    def use_sampler(self, name: str) -> None:
-        """Act with another sampler; episodes under way are forgotten."""
-        sampler = SAMPLERS[name]
-        sampler.evaluations(self.cfg.diffusion_steps)
-        if isinstance(sampler, Bac):
-            sampler = replace(sampler, plan=self._plan(name, sampler))
-        self.act_with(sampler)
-
-    def act_with(self, sampler: Sampler) -> None:
-        """Act with a sampler that no name stands for; episodes under way are forgotten."""
-        self.sampler, self._lanes, self._memory = sampler, [], {}
+    def use_sampler(self, sampler: str | Sampler) -> None:
+        """Act with another sampler, by name or by record; episodes under way are forgotten."""
+        record = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+        record.evaluations(self.cfg.diffusion_steps)
+        if isinstance(record, Bac) and record.plan is None:
+            record = replace(record, plan=self._plan(str(sampler), record))
+        self.sampler, self._lanes, self._memory = record, [], {}
 
     def _plan(self, name: str, sampler: Bac) -> Plan:
         """The plan that the checkpoint holds for a sampler; raises CheckpointError if it does not fit."""
@@ -194,13 +192,20 @@ class DiffusionPolicy(ChunkPolicy):
             raise ConfigError(f"accelerate={how} is not to be had for this policy: use none, or native on transformers")
         self.hot = HotTransformer(self.model)
 
+    def evaluations(self) -> Int[Tensor, " B"]:
+        """Network evaluations that the last decision of each lane took."""
+        nominal = torch.full((len(self._lanes),), self.sampler.evaluations(self.cfg.diffusion_steps))
+        return self._memory.get("evaluations", nominal)
+
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
         """Reset the sampler's memory."""
         self._memory = self.sampler.reset(self.sampler.start(len(mask)) if mask.all() else self._memory, mask)
 
     def draw(self, decision: Decision) -> Float[Tensor, "B Tp Da"]:
-        """Let the sampler denoise."""
-        chunk, self._memory = self.sampler.sample(BoundDenoiser(self, decision), decision.noise, self._memory)
+        """Let the sampler denoise, guided by the plan if there is one."""
+        bound, limit = BoundDenoiser(self, decision), 1.0 if self.cfg.clip else None
+        denoiser = continue_plan(bound, decision.plan, steps=self.cfg.Tp, past=self.cfg.To - 1, limit=limit)
+        chunk, self._memory = self.sampler.sample(denoiser, decision.noise, self._memory)
         return chunk
 
 
@@ -261,7 +266,7 @@ class BoundDenoiser:
         policy = self.policy
         sqrt_abar, sigma = float(policy.schedule.sqrt_abar[k]), float(policy.schedule.sigma[k])
         x0, eps = split(policy.cfg.prediction, x, self._predict(x, k), sqrt_abar, sigma)
-        return (x0.clamp(-1, 1) if policy.cfg.clip else x0), eps
+        return (clamp_through(x0, 1.0) if policy.cfg.clip else x0), eps
 
     def _predict(self, x: Tensor, k: int) -> Tensor:
         if self._hot is not None:

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from policies.accel.rti_auto import calibrate, save_plan
 from policies.base import Batch, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
+from policies.diffusion import DiffusionPolicy
 from policies.ema import Ema
 from policies.loggers import LOGGERS
 from policies.samplers.noise import seeded
@@ -63,6 +65,7 @@ class TrainCfg:
         threads: CPU threads; 0 uses all cores.
         progress: show a progress bar.
         logger: ``none``, ``tensorboard`` or ``wandb``.
+        calibrate: measure the plan of ``sampler=rti`` at the end, for policies that can use one.
     """
 
     steps: int = 3000
@@ -83,6 +86,7 @@ class TrainCfg:
     threads: int = 0
     progress: bool = True
     logger: str = "none"
+    calibrate: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -98,7 +102,7 @@ class TrainCfg:
         LOGGERS[self.logger]
 
 
-_IRRELEVANT = ("log_every", "val_every", "save_every_s", "device", "threads", "progress", "logger")
+_IRRELEVANT = ("log_every", "val_every", "save_every_s", "device", "threads", "progress", "logger", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -151,15 +155,16 @@ def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays,
         policy.task_id, policy.language = arrays.task_id, arrays.language
         training = _Training(cfg, policy, arrays, device)
         progress = training.run(out_dir, identity, interrupted)
-        return _finish(out_dir, identity, policy_name, training.ema.model, progress, arrays)
+        return _finish(out_dir, identity, policy_name, training, progress)
 
 
 class _Training:
     """One run: data on the device, models, optimiser and the loop over them."""
 
     def __init__(self, cfg: TrainCfg, policy: TrainablePolicy, arrays: EpisodeArrays, device: torch.device):
-        self.cfg, self.device = cfg, device
+        self.cfg, self.device, self.arrays = cfg, device, arrays
         train, val = _split_episodes(len(arrays.ends), cfg)
+        self.held_out = val
         To, Tp = policy.horizon.To, policy.horizon.Tp
         self.windows = SequenceSampler(arrays.ends, To, Tp, episodes=train)
         self.val_windows = SequenceSampler(arrays.ends, To, Tp, episodes=val) if len(val) else None
@@ -267,16 +272,17 @@ def _split_episodes(count: int, cfg: TrainCfg) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def _finish(
-    out_dir: Path, identity: dict, policy_name: str, policy: TrainablePolicy, progress: Progress, arrays: EpisodeArrays
-) -> TrainResult:
+def _finish(out_dir: Path, identity: dict, policy_name: str, training: _Training, progress: Progress) -> TrainResult:
     """Write the checkpoint, then the result that marks the training as finished, then drop the state."""
     last = progress.losses[-1]
     metrics = {"train_loss": last.train} | ({} if math.isnan(last.val) else {"val_loss": last.val})
-    extra = policy.attachments(arrays)
+    policy = training.ema.model
     checkpoint = save_checkpoint(
-        out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics, attachments=extra
-    )
+        out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics,
+        attachments=policy.attachments(training.arrays),
+    )  # fmt: skip
+    if training.cfg.calibrate and isinstance(policy, DiffusionPolicy):
+        save_plan(checkpoint, calibrate(policy, training.arrays, episodes=training.held_out))
     rows = [f"{p.step},{p.train:.6g},{'' if math.isnan(p.val) else f'{p.val:.6g}'}" for p in progress.losses]
     write_atomic(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]

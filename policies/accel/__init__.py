@@ -1,1 +1,1 @@
-"""Makes decisions faster without training anew."""
+"""Making decisions cheaper: what is measured on a trained policy and kept beside its weights."""

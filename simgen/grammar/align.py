@@ -283,7 +283,8 @@ def _order(claims: Claims, meant: _Meant) -> Iterator[str]:
             continue
         places, seen = [], set()
         for part in node.parts:
-            names = {n for a in grounded_atoms(part, meant.spec.entities) for n in _ids(a)} - seen
+            wanted = (a for p in _positive(part) for a in grounded_atoms(p, meant.spec.entities))
+            names = {n for a in wanted for n in _ids(a)} - seen
             fresh = [n for n in names if n in meant.entities]
             seen |= names
             at = [m.start for m in claims.mentions if meant.fits(m) & set(fresh) and not meant.fits(m) & (seen - names)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -93,7 +93,6 @@ class Production:
         needs: what it asks of a robot.
         contrast: slots of an instruction -> other fillings of its template that ask for something else of the same
             scene, beyond exchanging what the sentence names for a distractor.
-        allows: operators that mutate a witness state and yet may leave the instruction satisfied.
     """
 
     family: str
@@ -104,7 +103,6 @@ class Production:
     draft: Callable[[Meanings, RobotProfile], Draft]
     needs: Needs = Needs()
     contrast: Callable[[Slots, TaskSpec], Iterator[Slots]] = no_contrast
-    allows: tuple[str, ...] = ()
 
     def match(self, text: str) -> Instruction | None:
         """Read a normalised sentence; None when no template fits."""
@@ -149,9 +147,16 @@ class Production:
             goal=draft.goal,
             never=draft.never,
             subgoals=draft.subgoals,
-            horizon_s=12.0 if steps == 1 else 15.0 * steps,
+            horizon_s=_horizon_s(steps, draft.subgoals),
             provenance={"generator": "grammar", "grammar": "1"},
         )
+
+
+def _horizon_s(steps: int, subgoals: Sequence[Subgoal]) -> float:
+    """Time for the slowest robot; a dial takes it several grips."""
+    if steps > 1:
+        return 15.0 * steps
+    return 20.0 if any(subgoal.skill == "turn" for subgoal in subgoals) else 12.0
 
 
 @functools.cache

@@ -12,10 +12,11 @@ from policies.base import Batch
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.transformer import TransformerCfg
-from policies.samplers import DDIM, DDPM, SAMPLERS, Bac, seeded
+from policies.samplers import DDIM, DDPM, RTI, SAMPLERS, Bac, seeded
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DeviceUnavailable
+from robostack.runtime.protocols import ActivePlan
 
 compiled = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
 SMALL = TransformerCfg(n_layer=2, n_head=2, n_emb=48, p_drop_attn=0.1)
@@ -43,7 +44,7 @@ def make(demos, **values):
 
 
 def act(policy, obs, sampler, seeds=(3, 4, 5)):
-    policy.act_with(sampler)
+    policy.use_sampler(sampler)
     policy.reset(np.ones(len(seeds), bool), np.array(seeds))
     return np.stack([policy.infer(obs).actions for _ in range(2)])
 
@@ -141,6 +142,43 @@ def test_both_engines_run_a_plan_alike(demos, observe, method):
     assert np.abs(eager - act(policy, observe(5, 50, 90), DDIM(10))).max() > 1e-6
     policy.accelerate("native")
     np.testing.assert_allclose(act(policy, observe(5, 50, 90), sampler), eager, atol=1e-5)
+
+
+@compiled
+def test_short_lists_of_warm_starts_are_cached_too(demos, observe):
+    policy = make(demos)
+    sampler = Bac(RTI((20, 12, 7, 2, 0)), updates=2, worst=0)
+    sampler = replace(sampler, plan=calibrate(policy, sampler, *observations(demos, policy.cfg.To)))
+    assert sampler.plan.levels == (20, 12, 7, 2, 0)
+    assert sampler.plan.share == pytest.approx(0.4)
+
+    def two(record):
+        policy.use_sampler(record)
+        policy.reset(np.ones(2, bool), np.array([1, 2]))
+        first, second = observe(5, 50), observe(6, 51)
+        return [policy.infer(replace(obs, t_s=t)).actions for obs, t in ((first, 0.0), (second, 0.05))]
+
+    plain, eager = two(sampler.base), two(sampler)
+    np.testing.assert_array_equal(plain[0], eager[0])  # From noise, by another list than the plan's.
+    assert np.abs(plain[1] - eager[1]).max() > 1e-6
+    policy.accelerate("native")
+    for a, b in zip(two(sampler), eager, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@compiled
+def test_a_continued_plan_is_cached_too(demos, observe):
+    policy = make(demos)
+    policy.use_sampler(planned(policy, demos, updates=4))
+    decided = []
+    for engine in ("none", "native"):
+        if engine == "native":
+            policy.accelerate(engine)
+        policy.reset(np.ones(1, bool), np.array([1]))
+        chunk = policy.infer(observe(5))
+        plan = ActivePlan(chunk.actions, 2)
+        decided.append(policy.infer(observe(6), plan).actions)
+    np.testing.assert_allclose(*decided, atol=1e-5)
 
 
 def test_a_plan_is_a_function_of_what_it_was_made_from(demos):

@@ -20,7 +20,7 @@ from robostack.types import Observation
 
 CFG = TrainCfg(
     steps=12, batch_size=8, warmup_steps=2, val_every=6, log_every=3, val_fraction=0.2, device="cpu", threads=1,
-    progress=False, save_every_s=0.0,
+    progress=False, save_every_s=0.0, calibrate=False,
 )  # fmt: skip
 
 
