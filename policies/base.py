@@ -80,11 +80,6 @@ class TrainablePolicy(nn.Module, ABC):
         """Act faster with the same weights; raises ConfigError where that is not possible."""
         raise ConfigError(f"accelerate={how} is not to be had for this policy: use accelerate=none")
 
-    def attachments(self, arrays: EpisodeArrays) -> dict[str, bytes]:
-        """Files that join the checkpoint of a finished training on ``arrays``."""
-        del arrays  # Unused.
-        return {}
-
     @abstractmethod
     def reset(self, mask: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"]) -> None:
         """Start new episodes; see ``robostack.runtime.protocols.Policy``."""

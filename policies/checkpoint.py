@@ -21,6 +21,7 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
+from policies.accel.calibrate import save_block_plans
 from policies.accel.rti_auto import CalibrationCfg, RtiPlan, calibrate, save_plan, use_planned
 from policies.base import Origin, TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionPolicy
@@ -53,9 +54,8 @@ def save_checkpoint(
     *,
     step: int,
     metrics: Mapping[str, float],
-    attachments: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a checkpoint directory, replacing an older checkpoint at the same place; ``attachments`` join it.
+    """Write a checkpoint directory, replacing an older checkpoint at the same place.
 
     Raises:
         CheckpointError: ``path`` exists and is not a checkpoint.
@@ -82,7 +82,7 @@ def save_checkpoint(
         "metrics": dict(metrics),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    write_directory(path, {**files, **(attachments or {}), MANIFEST: json.dumps(manifest, indent=2).encode()})
+    write_directory(path, {**files, MANIFEST: json.dumps(manifest, indent=2).encode()})
     return path
 
 
@@ -128,7 +128,7 @@ def _load(path: Path) -> TrainablePolicy:
 
 
 def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: CalibrationCfg | None = None) -> RtiPlan:
-    """Measure the plan of ``sampler=rti`` on a dataset and keep it in the checkpoint of a diffusion policy.
+    """Measure the plans of ``sampler=rti``, ``bac`` and ``rti_bac`` on a dataset and keep them in the checkpoint.
 
     Raises:
         CheckpointError: unusable, of another kind of policy, or trained on other features.
@@ -140,6 +140,7 @@ def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: Calibrati
     require_features(policy, arrays.check().features)
     plan = calibrate(policy, arrays, cfg)
     save_plan(Path(path), plan)
+    save_block_plans(Path(path), policy, arrays, plan.sampler())
     return plan
 
 

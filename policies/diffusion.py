@@ -32,7 +32,6 @@ from policies.networks.unet1d import UnetCfg
 from policies.samplers import SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
 from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, step, target
 from policies.units import Units
-from robostack.data.arrays import EpisodeArrays
 from robostack.errors import CheckpointError, ConfigError
 from robostack.types import Features
 
@@ -123,12 +122,6 @@ class DiffusionPolicy(ChunkPolicy):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             yield
 
-    def attachments(self, arrays: EpisodeArrays) -> dict[str, bytes]:
-        """Plans of caching, for networks that have blocks."""
-        from policies.accel.calibrate import plans  # It knows this module.
-
-        return {plan_file(name): plan.to_json().encode() for name, plan in plans(self, arrays).items()}
-
     def decays(self, name: str) -> bool:
         """As the network says; everything else decays."""
         prefix = "model."
@@ -167,19 +160,26 @@ class DiffusionPolicy(ChunkPolicy):
         record = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
         record.evaluations(self.cfg.diffusion_steps)
         if isinstance(record, Bac) and record.plan is None:
-            record = replace(record, plan=self._plan(str(sampler), record))
+            record = self.planned(record, str(sampler))
         self.sampler, self._lanes, self._memory = record, [], {}
 
-    def _plan(self, name: str, sampler: Bac) -> Plan:
-        """The plan that the checkpoint holds for a sampler; raises CheckpointError if it does not fit."""
+    def planned(self, sampler: Bac, name: str) -> Bac:
+        """A caching sampler with the plan that the checkpoint holds under a name.
+
+        Raises:
+            CheckpointError: no plan, or one that was made for anything else.
+        """
         if self.origin is None or not (path := self.origin.path / plan_file(name)).is_file():
             where = "this policy" if self.origin is None else self.origin.path
-            raise CheckpointError(f"{where} has no plan for sampler={name}: only trained transformers have one")
+            raise CheckpointError(
+                f"{where} has no plan for sampler={name}: use a transformer, and calibrate it "
+                "(policies.checkpoint.calibrate_checkpoint)"
+            )
         plan = Plan.from_json(path.read_text(), str(path))
         dtype = str(next(self.model.parameters()).dtype)
         described = sampler.described(self.cfg.diffusion_steps)
         plan.require(weights=self.origin.weights, sampler=described, dtype=dtype, source=str(path))
-        return plan
+        return replace(sampler, plan=plan)
 
     def accelerate(self, how: str) -> None:
         """Run the network by compiled programs from now on (``native``); weights must not change any more.

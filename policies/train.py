@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from policies.accel.calibrate import save_block_plans
 from policies.accel.rti_auto import calibrate, save_plan
 from policies.base import Batch, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
@@ -277,12 +278,11 @@ def _finish(out_dir: Path, identity: dict, policy_name: str, training: _Training
     last = progress.losses[-1]
     metrics = {"train_loss": last.train} | ({} if math.isnan(last.val) else {"val_loss": last.val})
     policy = training.ema.model
-    checkpoint = save_checkpoint(
-        out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics,
-        attachments=policy.attachments(training.arrays),
-    )  # fmt: skip
+    checkpoint = save_checkpoint(out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics)
     if training.cfg.calibrate and isinstance(policy, DiffusionPolicy):
-        save_plan(checkpoint, calibrate(policy, training.arrays, episodes=training.held_out))
+        plan = calibrate(policy, training.arrays, episodes=training.held_out)
+        save_plan(checkpoint, plan)
+        save_block_plans(checkpoint, policy, training.arrays, plan.sampler())
     rows = [f"{p.step},{p.train:.6g},{'' if math.isnan(p.val) else f'{p.val:.6g}'}" for p in progress.losses]
     write_atomic(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors.torch import save as dump_tensors
 
-from policies.accel.bac_plan import Plan, Provenance, Recorder, digest, make_plan
+from policies.accel.bac_plan import Plan, Provenance, Recorder, digest, make_plan, plan_file
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
 from policies.networks.transformer import TransformerForDiffusion
-from policies.samplers import SAMPLERS, Bac, seeded
+from policies.samplers import RTI, SAMPLERS, Bac, Sampler, seeded
+from policies.samplers.bac import Listed
 from robostack.data.arrays import EpisodeArrays
+from robostack.data.atomic import write_atomic
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError
 
 OBSERVATIONS = 16
+RTI_BAC = "rti_bac"
 
 
 def weights_hash(policy: DiffusionPolicy) -> str:
@@ -47,6 +52,8 @@ def calibrate(
     dtype = str(next(net.parameters()).dtype)
     provenance = Provenance(weights_hash(policy), sampler.described(K), dtype, digest(state, objects))
 
+    base = replace(sampler.base, tau=None) if isinstance(sampler.base, RTI) else sampler.base  # No other list cuts in.
+
     def sample(recorder: Recorder) -> None:
         noise = policy.noise([seeded(i) for i in range(N)])
         memory = sampler.start(N)
@@ -54,10 +61,10 @@ def calibrate(
             seen = (torch.from_numpy(a[tick]).float().to(policy.sigma.device) for a in (state, objects))
             elapsed = torch.full((N,), min(tick, 1), dtype=torch.int64, device=policy.sigma.device)
             decision = Decision(*policy.condition(*seen), noise, elapsed)
-            _, memory = sampler.base.sample(BoundDenoiser(policy, decision, run=recorder), noise, memory)
+            _, memory = base.sample(BoundDenoiser(policy, decision, run=recorder), noise, memory)
 
     levels = tuple(k for k, _ in sampler.levels(K))
-    options = {"updates": sampler.updates, "worst": sampler.worst, "method": sampler.method}
+    options = {"updates": sampler.updates(K), "worst": sampler.worst, "method": sampler.method}
     return make_plan(sample, net, levels, provenance, **options)
 
 
@@ -74,16 +81,30 @@ def observations(
     return arrays.state[rows], arrays.environment_state[rows]
 
 
-def plans(policy: DiffusionPolicy, arrays: EpisodeArrays) -> dict[str, Plan]:
-    """Plans of all registered samplers that cache, for a policy whose network has blocks."""
+def cached_rti(rti: Sampler) -> Bac:
+    """The sampler ``rti_bac`` over a checkpoint's own ``rti``."""
+    record = SAMPLERS[RTI_BAC]
+    assert isinstance(record, Bac), record
+    assert isinstance(rti, Listed), rti
+    return replace(record, base=rti)
+
+
+def save_block_plans(path: Path, policy: DiffusionPolicy, arrays: EpisodeArrays, rti: Sampler) -> None:
+    """Write the plans of all samplers that cache blocks into a checkpoint; of a network without blocks there are none.
+
+    Args:
+        path: the checkpoint, of this policy.
+        policy: whose blocks they are.
+        arrays: a dataset to observe.
+        rti: the policy's own ``rti``.
+    """
     if not isinstance(policy.model, TransformerForDiffusion):
-        return {}
-    made = {}
+        return
+    seen = observations(arrays, policy.horizon.To)
     for name in SAMPLERS:
-        sampler = SAMPLERS[name]
+        sampler = cached_rti(rti) if name == RTI_BAC else SAMPLERS[name]
         if isinstance(sampler, Bac) and _fits(sampler, len(policy.schedule)):
-            made[name] = calibrate(policy, sampler, *observations(arrays, policy.horizon.To))
-    return made
+            write_atomic(path / plan_file(name), calibrate(policy, sampler, *seen).to_json().encode())
 
 
 def _fits(sampler: Bac, K: int) -> bool:

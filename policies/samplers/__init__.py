@@ -20,6 +20,7 @@ for _list in ((2, 1, 0), (5, 3, 2, 1, 0), (15, 13, 11, 9, 7, 5, 3, 2, 1, 0)):  #
     SAMPLERS.add(f"rti{len(_list)}", RTI(_list, mode="heuristic"))
 
 SAMPLERS.add("bac", Bac(DDIM(10)))
+SAMPLERS.add("rti_bac", Bac(RTI(), share=0.5))  # Likewise over the checkpoint's own plan.
 
 __all__ = [
     "DDIM", "DDPM", "RTI", "SAMPLERS", "Bac", "DPMpp", "Denoiser", "Ladder", "LaneNoise", "NoiseSchedule", "Sampler",

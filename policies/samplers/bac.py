@@ -11,6 +11,7 @@ from torch import Tensor
 from policies.accel.bac_plan import Plan
 from policies.samplers.base import Denoiser, Sampler, SamplerState
 from policies.samplers.noise import LaneNoise
+from robostack.errors import ConfigError
 
 
 @runtime_checkable
@@ -37,17 +38,25 @@ class Bac:
 
     Attributes:
         base: the sampler; its memory is the memory.
-        updates: calls in which a block is computed, before the union.
+        share: of the calls in which a block is computed, before the union; at least one call.
         worst: blocks with the largest errors that take part in the union.
         method: ``adaptive``, ``consecutive`` or ``uniform``, see ``policies.accel.bac_plan``.
         plan: of the checkpoint; a sampler without one cannot sample.
     """
 
     base: Listed
-    updates: int = 4
+    share: float = 0.4
     worst: int = 3
     method: str = "adaptive"
     plan: Plan | None = None
+
+    def __post_init__(self):
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"bac share={self.share} must be in (0, 1]")
+
+    def updates(self, K: int) -> int:
+        """Calls in which a block is computed, before the union."""
+        return max(1, int(self.share * len(self.levels(K)) + 1e-9))
 
     def evaluations(self, K: int) -> int:
         """Network evaluations per decision, whole or in part."""

@@ -7,7 +7,7 @@ import torch
 
 from policies.accel import native
 from policies.accel.bac_plan import METHODS, Plan
-from policies.accel.calibrate import calibrate, observations
+from policies.accel.calibrate import calibrate, observations, save_block_plans
 from policies.base import Batch
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
@@ -126,7 +126,7 @@ def planned(policy, demos, **values):
 @pytest.mark.parametrize("engine", ["none", pytest.param("native", marks=compiled)])
 def test_caching_that_updates_always_changes_no_bit(demos, observe, engine):
     policy = make(demos)
-    sampler = planned(policy, demos, updates=10)
+    sampler = planned(policy, demos, share=1.0)
     if engine != "none":
         policy.accelerate(engine)
     np.testing.assert_array_equal(act(policy, observe(5, 50, 90), sampler), act(policy, observe(5, 50, 90), DDIM(10)))
@@ -136,7 +136,7 @@ def test_caching_that_updates_always_changes_no_bit(demos, observe, engine):
 @pytest.mark.parametrize("method", METHODS)
 def test_both_engines_run_a_plan_alike(demos, observe, method):
     policy = make(demos)
-    sampler = planned(policy, demos, updates=4, method=method)
+    sampler = planned(policy, demos, share=0.4, method=method)
     eager = act(policy, observe(5, 50, 90), sampler)
     assert sampler.plan.share < 0.7
     assert np.abs(eager - act(policy, observe(5, 50, 90), DDIM(10))).max() > 1e-6
@@ -147,7 +147,7 @@ def test_both_engines_run_a_plan_alike(demos, observe, method):
 @compiled
 def test_short_lists_of_warm_starts_are_cached_too(demos, observe):
     policy = make(demos)
-    sampler = Bac(RTI((20, 12, 7, 2, 0)), updates=2, worst=0)
+    sampler = Bac(RTI((20, 12, 7, 2, 0)), share=0.4, worst=0)
     sampler = replace(sampler, plan=calibrate(policy, sampler, *observations(demos, policy.cfg.To)))
     assert sampler.plan.levels == (20, 12, 7, 2, 0)
     assert sampler.plan.share == pytest.approx(0.4)
@@ -169,7 +169,7 @@ def test_short_lists_of_warm_starts_are_cached_too(demos, observe):
 @compiled
 def test_a_continued_plan_is_cached_too(demos, observe):
     policy = make(demos)
-    policy.use_sampler(planned(policy, demos, updates=4))
+    policy.use_sampler(planned(policy, demos, share=0.4))
     decided = []
     for engine in ("none", "native"):
         if engine == "native":
@@ -201,8 +201,9 @@ def test_only_networks_of_blocks_are_cached(demos, tiny):
 @pytest.fixture
 def checkpoint(demos, tmp_path):
     policy = make(demos)
-    extra = policy.attachments(demos)
-    return save_checkpoint(tmp_path / "a", policy, "diffusion_transformer", step=1, metrics={}, attachments=extra)
+    path = save_checkpoint(tmp_path / "a", policy, "diffusion_transformer", step=1, metrics={})
+    save_block_plans(path, policy, demos, SAMPLERS["rti3"])
+    return path
 
 
 @compiled
@@ -230,9 +231,8 @@ def test_a_plan_for_anything_else_is_refused(checkpoint, text, replacement, mess
 
 def test_a_checkpoint_without_a_plan_says_so(demos, tiny, tmp_path):
     unet = DiffusionPolicy(DiffusionCfg(network=tiny.network), demos.features)
-    path = save_checkpoint(
-        tmp_path / "b", unet, "diffusion_unet", step=1, metrics={}, attachments=unet.attachments(demos)
-    )
+    path = save_checkpoint(tmp_path / "b", unet, "diffusion_unet", step=1, metrics={})
+    save_block_plans(path, unet, demos, SAMPLERS["rti3"])
     with pytest.raises(CheckpointError, match="no plan for sampler=bac"):
         load_policy(path, sampler="bac")
     with pytest.raises(CheckpointError, match="this policy has no plan"):
@@ -252,4 +252,5 @@ def test_a_trained_transformer_learns_and_brings_a_plan(demos, tmp_path):
     train = TrainCfg(steps=40, batch_size=32, warmup_steps=5, log_every=10, threads=1, device="cpu", progress=False)
     result = fit(replace(train, weight_decay=0.1), "diffusion_transformer", cfg, demos, tmp_path)
     assert result.losses[-1].train < 0.8 * result.losses[0].train
-    assert load_policy(result.checkpoint, sampler="bac").sampler.plan.share < 0.7
+    for sampler in ("bac", "rti_bac"):
+        assert load_policy(result.checkpoint, sampler=sampler).sampler.plan.share < 1
