@@ -20,6 +20,8 @@ from policies.accel.native import Epilogue, Kind, Program, library, packed, resi
 from policies.networks.transformer import TransformerForDiffusion
 from robostack.errors import ConfigError
 
+_MEMORY = 64  # Tokens that the cross-attention of native.cpp has room for.
+
 
 @dataclass(frozen=True)
 class _Linear:
@@ -49,7 +51,9 @@ class HotTransformer:
     def __init__(self, net: TransformerForDiffusion):
         if net.cfg.n_cond_layers:
             raise ConfigError("accelerate=native needs network.n_cond_layers=0: use accelerate=none")
-        if net.cfg.n_emb % net.cfg.n_head or net.mask.device.type != "cpu":
+        if net.cond_pos_emb.shape[1] > _MEMORY:
+            raise ConfigError(f"accelerate=native takes up to {_MEMORY - 2} observations: use accelerate=none")
+        if net.mask.device.type != "cpu":
             raise ConfigError("accelerate=native runs on the CPU: use device=cpu, or accelerate=none")
         library()
         self.net = net
