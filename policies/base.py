@@ -7,6 +7,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,19 @@ class Stage:
     modules: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a policy was loaded from.
+
+    Attributes:
+        path: its directory.
+        weights: SHA-256 of its weights.
+    """
+
+    path: Path
+    weights: str
+
+
 class TrainablePolicy(nn.Module, ABC):
     """A policy that the one trainer can train and that the runtime can run.
 
@@ -72,6 +86,7 @@ class TrainablePolicy(nn.Module, ABC):
     horizon: Horizon
     task_id: str = ""
     language: str = ""
+    origin: Origin | None = None
     discrete: DiscreteDims = DiscreteDims()
     pad_after: int | None = None
 
@@ -92,9 +107,18 @@ class TrainablePolicy(nn.Module, ABC):
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
 
+    def decays(self, name: str) -> bool:
+        """Whether weight decay shrinks the parameter of this name."""
+        del name  # Unused.
+        return True
+
     @abstractmethod
     def use_sampler(self, sampler: str) -> None:
         """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
+
+    def accelerate(self, how: str) -> None:
+        """Act faster with the same weights; raises ConfigError where that is not possible."""
+        raise ConfigError(f"accelerate={how} is not to be had for this policy: use accelerate=none")
 
     @abstractmethod
     def reset(self, mask: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"]) -> None:

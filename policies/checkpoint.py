@@ -21,8 +21,9 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
+from policies.accel.calibrate import save_block_plans
 from policies.accel.rti_auto import CalibrationCfg, RtiPlan, calibrate, save_plan, use_planned
-from policies.base import TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
+from policies.base import Origin, TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionPolicy
 from policies.discrete import DiscreteDims
 from policies.zoo import POLICIES
@@ -48,7 +49,12 @@ def git_hash() -> str | None:
 
 
 def save_checkpoint(
-    path: Path | str, policy: TrainablePolicy, policy_name: str, *, step: int, metrics: Mapping[str, float]
+    path: Path | str,
+    policy: TrainablePolicy,
+    policy_name: str,
+    *,
+    step: int,
+    metrics: Mapping[str, float],
 ) -> Path:
     """Write a checkpoint directory, replacing an older checkpoint at the same place.
 
@@ -81,16 +87,20 @@ def save_checkpoint(
     return path
 
 
-def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = None) -> TrainablePolicy:
+def load_policy(
+    path: Path | str, device: str = "cpu", sampler: str | None = None, accelerate: str = "none"
+) -> TrainablePolicy:
     """Load a checkpoint for acting.
 
     Args:
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
         sampler: name of a sampler; default, and for ``own``, is the one in the checkpoint.
+        accelerate: ``none``, or ``native`` to compile the network's programs for this machine's processor.
 
     Raises:
-        CheckpointError: absent, foreign, damaged, or of a newer format.
+        CheckpointError: absent, foreign, damaged, or of a newer format; or without what the sampler needs.
+        ConfigError: an acceleration that the policy does not have.
         DeviceUnavailable: no such device.
         UnknownName: no such sampler.
     """
@@ -99,7 +109,10 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     name = getattr(policy.cfg, "sampler", None) if sampler in (None, OWN_SAMPLER) else sampler
     if name is not None:
         use_planned(path, policy, name)
-    return policy.to(where).requires_grad_(False).eval()
+    policy = policy.to(where).requires_grad_(False).eval()
+    if accelerate != "none":
+        policy.accelerate(accelerate)
+    return policy
 
 
 def _load(path: Path) -> TrainablePolicy:
@@ -111,11 +124,12 @@ def _load(path: Path) -> TrainablePolicy:
     except Exception as error:  # safetensors and torch raise several types; all mean the same here.
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
+    policy.origin = Origin(path, manifest["sha256"][WEIGHTS])
     return policy.requires_grad_(False).eval()
 
 
 def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: CalibrationCfg | None = None) -> RtiPlan:
-    """Measure the plan of ``sampler=rti`` on a dataset and keep it in the checkpoint of a diffusion policy.
+    """Measure the plans of ``sampler=rti``, ``bac`` and ``rti_bac`` on a dataset and keep them in the checkpoint.
 
     Raises:
         CheckpointError: unusable, of another kind of policy, or trained on other features.
@@ -127,6 +141,7 @@ def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: Calibrati
     require_features(policy, arrays.check().features)
     plan = calibrate(policy, arrays, cfg)
     save_plan(Path(path), plan)
+    save_block_plans(Path(path), policy, arrays, plan.sampler())
     return plan
 
 

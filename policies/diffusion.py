@@ -4,6 +4,8 @@ Chi et al., Diffusion Policy: Visuomotor Policy Learning via Action Diffusion, a
 Training minimises ``|| eps - eps_theta(sqrt(abar_k) a + sigma_k eps, k, O) ||^2`` (eq. 5) over uniform k; acting
 denoises a chunk of Tp actions and executes Ta of them from index To - 1, the action of the last observation.
 
+The network is either of the paper's two, by its configuration: a temporal U-Net or a transformer.
+
 Departures from the paper, each a field of the configuration: positions relative to the gripper (``frame``), limits per
 step of the chunk (``per_step``), because the first actions of a relative chunk move far less than its last, an MLP on
 the observation (``encoder``), and a network that predicts the clean chunk (``prediction``).
@@ -11,20 +13,26 @@ the observation (``encoder``), and a network that predicts the clean chunk (``pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from policies.accel.bac_plan import CachedNetwork, Plan, plan_file
+from policies.accel.hot import HotDecision, HotStep, HotTransformer
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.guidance import clamp_through, continue_plan
-from policies.networks.unet1d import ConditionalUnet1D, UnetCfg
-from policies.samplers import SAMPLERS, LaneNoise, NoiseSchedule, Sampler, SamplerState
-from policies.samplers.schedule import PREDICTIONS, split, target
+from policies.networks.base import Conditioning, Network
+from policies.networks.transformer import TransformerCfg, TransformerForDiffusion
+from policies.networks.unet1d import UnetCfg
+from policies.samplers import SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
+from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, step, target
 from policies.units import Units
-from robostack.errors import ConfigError
+from robostack.errors import CheckpointError, ConfigError
 from robostack.types import Features
 
 
@@ -56,6 +64,17 @@ class DiffusionCfg(ChunkCfg):
         SAMPLERS[self.sampler].evaluations(self.diffusion_steps)
 
 
+@dataclass(frozen=True)
+class DiffusionTransformerCfg(DiffusionCfg):
+    """The same with the transformer.
+
+    Attributes:
+        network: size of the network.
+    """
+
+    network: TransformerCfg = field(default_factory=TransformerCfg)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class DiffusionPolicy(ChunkPolicy):
     """The policy: network, normalisers and, for acting, a sampler."""
 
@@ -66,13 +85,15 @@ class DiffusionPolicy(ChunkPolicy):
 
     def __init__(self, cfg: DiffusionCfg, features: Features):
         super().__init__(cfg, features)
-        width = cfg.To * self.step_dim + self.context_dim
-        self.model = ConditionalUnet1D(len(features.action), width, cfg.network)
+        self.model: Network = cfg.network.build(len(features.action), cfg.Tp, cfg.To, self.step_dim, self.context_dim)
         self.schedule = NoiseSchedule.cosine(cfg.diffusion_steps)
         self.register_buffer("sqrt_abar", torch.from_numpy(self.schedule.sqrt_abar).float(), persistent=False)
         self.register_buffer("sigma", torch.from_numpy(self.schedule.sigma).float(), persistent=False)
         self.sampler: Sampler = SAMPLERS[cfg.sampler]
+        self.hot: HotTransformer | None = None
         self._memory: SamplerState = {}
+        self._levels: dict[int, Conditioning] = {}
+        self._levels_of: tuple = ()
 
     def chunk_loss(
         self, cond: Condition, actions: Float[Tensor, "B Tp Da"], generator: torch.Generator
@@ -81,12 +102,42 @@ class DiffusionPolicy(ChunkPolicy):
         k = torch.randint(len(self.schedule), (len(actions),), generator=generator).to(actions.device)
         eps = torch.randn(actions.shape, generator=generator).to(actions.device)
         sqrt_abar, sigma = self.sqrt_abar[k, None, None], self.sigma[k, None, None]
-        pred = self.predict(sqrt_abar * actions + sigma * eps, k, cond)
+        noisy = sqrt_abar * actions + sigma * eps
+        with self._dropout_of(generator):
+            pred = self.predict(noisy, k, cond)
         return torch.nn.functional.mse_loss(pred.float(), target(self.cfg.prediction, actions, eps, sqrt_abar, sigma))
 
     def predict(self, x: Float[Tensor, "B Tp Da"], k: Int[Tensor, " B"], cond: Condition) -> Float[Tensor, "B Tp Da"]:
         """The network's output, of the kind ``cfg.prediction``."""
-        return self.model(x, k, cond.flat)
+        return self.model.predict(x, k, cond.steps, cond.context)
+
+    @contextmanager
+    def _dropout_of(self, generator: torch.Generator) -> Iterator[None]:
+        """Dropout draws from torch's global generators: for the duration, they depend on ``generator`` alone."""
+        if not (self.training and self.model.stochastic):
+            yield
+            return
+        device = self.sigma.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            yield
+
+    def decays(self, name: str) -> bool:
+        """As the network says; everything else decays."""
+        prefix = "model."
+        return not name.startswith(prefix) or self.model.decays(name.removeprefix(prefix))
+
+    def level(self, k: int) -> Conditioning:
+        """What the network makes of a diffusion step; kept while acting, until the weights change."""
+        ks = torch.tensor([k], device=self.sigma.device)
+        if not torch.is_inference_mode_enabled():
+            return self.model.level(ks)
+        version = (self.sigma.device, *(p._version for p in self.model.parameters()))
+        if version != self._levels_of:
+            self._levels_of, self._levels = version, {}
+        if k not in self._levels:
+            self._levels[k] = self.model.level(ks)
+        return self._levels[k]
 
     def sample(
         self,
@@ -108,7 +159,38 @@ class DiffusionPolicy(ChunkPolicy):
         """Act with another sampler, by name or by record; episodes under way are forgotten."""
         record = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
         record.evaluations(self.cfg.diffusion_steps)
+        if isinstance(record, Bac) and record.plan is None:
+            record = self.planned(record, str(sampler))
         self.sampler, self._lanes, self._memory = record, [], {}
+
+    def planned(self, sampler: Bac, name: str) -> Bac:
+        """A caching sampler with the plan that the checkpoint holds under a name.
+
+        Raises:
+            CheckpointError: no plan, or one that was made for anything else.
+        """
+        if self.origin is None or not (path := self.origin.path / plan_file(name)).is_file():
+            where = "this policy" if self.origin is None else self.origin.path
+            raise CheckpointError(
+                f"{where} has no plan for sampler={name}: use a transformer, and calibrate it "
+                "(policies.checkpoint.calibrate_checkpoint)"
+            )
+        plan = Plan.from_json(path.read_text(), str(path))
+        dtype = str(next(self.model.parameters()).dtype)
+        described = sampler.described(self.cfg.diffusion_steps)
+        plan.require(weights=self.origin.weights, sampler=described, dtype=dtype, source=str(path))
+        return replace(sampler, plan=plan)
+
+    def accelerate(self, how: str) -> None:
+        """Run the network by compiled programs from now on (``native``); weights must not change any more.
+
+        Raises:
+            ConfigError: another name, or a network that there are no programs for.
+            DeviceUnavailable: no C++ compiler.
+        """
+        if how != "native" or not isinstance(self.model, TransformerForDiffusion):
+            raise ConfigError(f"accelerate={how} is not to be had for this policy: use none, or native on transformers")
+        self.hot = HotTransformer(self.model)
 
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""
@@ -129,10 +211,19 @@ class DiffusionPolicy(ChunkPolicy):
 
 @dataclass(frozen=True)
 class BoundDenoiser:
-    """The network with a decision's condition: what a sampler sees."""
+    """The network with a decision's condition: what a sampler sees.
+
+    Attributes:
+        policy: whose network it is.
+        decision: whose condition it is.
+        plan: which blocks to cache; None for none.
+        run: what runs the network on a chunk at a diffusion step; None for the network itself.
+    """
 
     policy: DiffusionPolicy
     decision: Decision
+    plan: Plan | None = None
+    run: Callable[[Tensor, int, Conditioning], Tensor] | None = None
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -149,11 +240,53 @@ class BoundDenoiser:
         """Actions between the world and the network."""
         return self.decision.units
 
+    @cached_property
+    def _conditioned(self) -> Conditioning:
+        """What the network makes of the condition, once per decision."""
+        cond = self.decision.cond
+        return self.policy.model.observe(cond.steps, cond.context)
+
+    @cached_property
+    def _hot(self) -> HotDecision | None:
+        hot = self.policy.hot
+        if hot is None or self.run is not None or torch.is_grad_enabled():
+            return None
+        cond = self.decision.cond
+        return HotDecision(hot, hot.net.tokens(cond.steps, cond.context), self.plan)
+
+    def cached(self, plan: Plan) -> BoundDenoiser:
+        """The same network, run by a plan."""
+        if self.policy.hot is not None:
+            return replace(self, plan=plan)
+        assert isinstance(self.policy.model, TransformerForDiffusion), type(self.policy.model)
+        return replace(self, run=CachedNetwork(self.policy.model, plan))
+
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Estimates (x0, eps) at diffusion step k; x0 is clipped where the policy says so."""
         policy = self.policy
-        levels = torch.full((len(x),), k, dtype=torch.int64, device=x.device)
-        pred = policy.predict(x, levels, self.decision.cond)
         sqrt_abar, sigma = float(policy.schedule.sqrt_abar[k]), float(policy.schedule.sigma[k])
-        x0, eps = split(policy.cfg.prediction, x, pred, sqrt_abar, sigma)
+        x0, eps = split(policy.cfg.prediction, x, self._predict(x, k), sqrt_abar, sigma)
         return (clamp_through(x0, 1.0) if policy.cfg.clip else x0), eps
+
+    def _predict(self, x: Tensor, k: int) -> Tensor:
+        if self._hot is not None:
+            return self._hot.predict(x, k)
+        policy = self.policy
+        conditioning = policy.model.combine(policy.level(k), self._conditioned)
+        return policy.model.denoise(x, conditioning) if self.run is None else self.run(x, k, conditioning)
+
+    def descend(
+        self, x: Float[Tensor, "B Tp Da"], steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]
+    ) -> Float[Tensor, "B Tp Da"]:
+        """Take sampler steps (k, coefficients), each with its noise: natively in one call, otherwise one by one."""
+        if self._hot is None:
+            for (k, c), drawn in zip(steps, noise, strict=True):
+                x0, eps = self(x, k)
+                x = step(c, x, x0, eps, drawn)
+            return x
+        prediction, schedule = self.policy.cfg.prediction, self.schedule
+        listed = tuple(
+            HotStep(k, split_coefs(prediction, schedule.sqrt_abar[k], schedule.sigma[k]), (c.x0, c.x, c.eps, c.noise))
+            for k, c in steps
+        )
+        return self._hot.descend(x, listed, noise, clip=self.policy.cfg.clip)

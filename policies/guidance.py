@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from policies.accel.bac_plan import Plan
+from policies.samplers.bac import Caching
 from policies.samplers.base import Codec, Denoiser
 from policies.samplers.schedule import NoiseSchedule
 from robostack.errors import ConfigError
@@ -134,6 +136,11 @@ class PlanGuidance:
     def schedule(self) -> NoiseSchedule:
         """Noise levels of the training."""
         return self.denoiser.schedule
+
+    def cached(self, plan: Plan) -> PlanGuidance:
+        """The same guidance of a network whose blocks are cached."""
+        assert isinstance(self.denoiser, Caching), type(self.denoiser)
+        return replace(self, denoiser=self.denoiser.cached(plan))
 
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Guided estimates (x0, eps) at diffusion step k."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from policies.accel.calibrate import save_block_plans
 from policies.accel.rti_auto import calibrate, save_plan
 from policies.base import Batch, Stage, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
@@ -199,7 +200,7 @@ class _Training:
         modules = [self.policy.get_submodule(name) for name in self.stages[stage].modules or [""]]
         self.params = [p.requires_grad_() for module in modules for p in module.parameters()]
         self.optimizer = torch.optim.AdamW(
-            self.params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), weight_decay=cfg.weight_decay, fused=True
+            _decay_groups(self.policy, cfg.weight_decay), lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), fused=True
         )
         return self.optimizer
 
@@ -290,6 +291,14 @@ class _Training:
         return float(self._loss(self.ema.model, self.val_windows, indices, seeded(self.cfg.seed, _VAL_STREAM)))
 
 
+def _decay_groups(policy: TrainablePolicy, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters that learn, with and without weight decay, where there are both."""
+    named = [(name, p) for name, p in policy.named_parameters() if p.requires_grad]
+    decayed, kept = ([p for name, p in named if policy.decays(name) is yes] for yes in (True, False))
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
 def _scalars(point: LossPoint) -> dict[str, float]:
     val = {} if math.isnan(point.val) else {"loss/val": point.val}
     return {"loss/train": point.train} | val
@@ -309,7 +318,9 @@ def _finish(out_dir: Path, identity: dict, policy_name: str, training: _Training
     policy = training.ema.model
     checkpoint = save_checkpoint(out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics)
     if training.cfg.calibrate and isinstance(policy, DiffusionPolicy):
-        save_plan(checkpoint, calibrate(policy, training.arrays, episodes=training.held_out))
+        plan = calibrate(policy, training.arrays, episodes=training.held_out)
+        save_plan(checkpoint, plan)
+        save_block_plans(checkpoint, policy, training.arrays, plan.sampler())
     rows = [f"{p.step},{p.train:.6g},{'' if math.isnan(p.val) else f'{p.val:.6g}'}" for p in progress.losses]
     write_atomic(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]

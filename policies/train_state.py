@@ -102,7 +102,8 @@ def _restore(tensor: Any, updates: int, live: nn.Module, ema: Ema, optimizer: to
 
 
 def _learning(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return optimizer.param_groups[0]["params"]
+    """The parameters in the order in which the optimiser numbers them."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def require_identity(saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -3,7 +3,7 @@
 from policies.base import PolicyRecord
 from policies.beso import BesoCfg, BesoPolicy
 from policies.carp import TOKEN_SAMPLERS, CarpCfg, CarpPolicy
-from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.lerobot import LerobotActCfg, LerobotDiffusionCfg, build_act, build_diffusion
 from policies.samplers import SAMPLERS
 from policies.samplers.karras import KARRAS_SAMPLERS
@@ -12,6 +12,10 @@ from robostack.registry import Registry
 
 POLICIES: Registry[PolicyRecord] = Registry("policy")
 POLICIES.add("diffusion_unet", PolicyRecord(cfg=DiffusionCfg, build=DiffusionPolicy, samplers=SAMPLERS))
+POLICIES.add(
+    "diffusion_transformer",
+    PolicyRecord(cfg=DiffusionTransformerCfg, build=DiffusionPolicy, samplers=SAMPLERS),
+)
 POLICIES.add("streaming", PolicyRecord(cfg=StreamingCfg, build=StreamingPolicy))
 POLICIES.add("carp", PolicyRecord(cfg=CarpCfg, build=CarpPolicy, samplers=TOKEN_SAMPLERS))
 POLICIES.add("beso", PolicyRecord(cfg=BesoCfg, build=BesoPolicy, samplers=KARRAS_SAMPLERS))

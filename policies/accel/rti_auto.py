@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from policies.accel.calibrate import RTI_BAC, cached_rti
 from policies.base import TrainablePolicy
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
@@ -342,12 +343,13 @@ def load_plan(checkpoint: Path | str) -> RtiPlan:
 
 
 def use_planned(checkpoint: Path, policy: TrainablePolicy, name: str) -> None:
-    """Act with a sampler of a checkpoint: ``rti`` is its plan, other names are themselves.
+    """Act with a sampler of a checkpoint: ``rti`` is its plan, also below ``rti_bac``; other names are themselves.
 
     Raises:
-        CheckpointError: ``rti`` without a plan, or with one of other weights.
+        CheckpointError: without a plan, or with one of other weights.
     """
-    if name == "rti" and isinstance(policy, DiffusionPolicy):
-        policy.use_sampler(load_plan(checkpoint).check(policy).sampler())
+    if name in ("rti", RTI_BAC) and isinstance(policy, DiffusionPolicy):
+        sampler = load_plan(checkpoint).check(policy).sampler()
+        policy.use_sampler(sampler if name == "rti" else policy.planned(cached_rti(sampler), name))
     else:
         policy.use_sampler(name)

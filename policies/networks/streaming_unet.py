@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from policies.networks.base import Conditioning
 from policies.networks.unet1d import ConditionalUnet1D, SinusoidalPosEmb, UnetCfg
 
 
@@ -29,10 +30,10 @@ class StreamingUnet1D(ConditionalUnet1D):
         super().__init__(action_dim, cond_dim, cfg)
         self.diffusion_step_encoder = LevelsEncoder(Tp, cfg.step_dim)
 
-    def film(self, k: Int[Tensor, "B Tp"], cond: Float[Tensor, "B C"]) -> list[Tensor]:
+    def film(self, k: Int[Tensor, "B Tp"], cond: Float[Tensor, "B C"]) -> Conditioning:
         """Scales and biases of all residual blocks, in the order of their use."""
         features = nn.functional.mish(torch.cat([self.diffusion_step_encoder(k), cond], dim=-1))
-        return [block.cond_encoder[1](features) for block in self._blocks()]
+        return tuple(layer(features) for layer in self._films())
 
     def forward(
         self, x: Float[Tensor, "B Tp Da"], k: Int[Tensor, "B Tp"], cond: Float[Tensor, "B C"]

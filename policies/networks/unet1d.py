@@ -5,8 +5,8 @@ implementation are part of the architecture and kept: every up level ends with a
 first level is not used. Its unused branch for local conditioning is left out.
 
 The conditioning is split from the denoising: ``film`` maps (step, observation) to the scales and biases of all
-residual blocks, ``denoise`` runs the convolutions. A sampler that knows its steps in advance computes ``film`` once
-for all of them.
+residual blocks, ``denoise`` runs the convolutions. ``film`` is a sum of what the step says (``level``) and what the
+observation says (``observe``), so a sampler computes the first once per checkpoint and the second once per decision.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from policies.networks.base import Conditioning, Network
 from robostack.errors import ConfigError
 
 
@@ -57,6 +58,11 @@ class UnetCfg:
                 f"Tp={Tp} is not divisible by {factor}, as {len(self.down_dims)} levels in network.down_dims demand: "
                 f"use Tp={near}, or other down_dims"
             )
+
+    def build(self, action_dim: int, Tp: int, To: int, step_dim: int, context_dim: int) -> ConditionalUnet1D:
+        """The network for chunks (Tp, action_dim) under To observations and a context."""
+        del Tp  # Unused.
+        return ConditionalUnet1D(action_dim, To * step_dim + context_dim, self)
 
 
 PAPER = UnetCfg(down_dims=(256, 512, 1024), kernel=5, groups=8, step_dim=256)
@@ -119,7 +125,7 @@ class _Resample(nn.Module):
         return self.conv(x)
 
 
-class ConditionalUnet1D(nn.Module):
+class ConditionalUnet1D(Network):
     """Predicts (B, Tp, Da) from a noisy chunk, its diffusion step and a condition vector."""
 
     def __init__(self, action_dim: int, cond_dim: int, cfg: UnetCfg):
@@ -145,18 +151,38 @@ class ConditionalUnet1D(nn.Module):
         )
         self.final_conv = nn.Sequential(Conv1dBlock(dims[0], dims[0], cfg), nn.Conv1d(dims[0], action_dim, 1))
 
-    def _blocks(self) -> list[ResidualBlock]:
+    def _films(self) -> list[nn.Linear]:
+        """The layers that make the scales and biases of all residual blocks, in the order of their use."""
         levels = [*self.down_modules, self.mid_modules, *self.up_modules]
-        return [block for level in levels for block in list(level)[:2]]
+        blocks = [cast(ResidualBlock, block) for level in levels for block in list(cast(nn.ModuleList, level))[:2]]
+        return [cast(nn.Linear, block.cond_encoder[1]) for block in blocks]
 
-    def film(self, k: Int[Tensor, " B"], cond: Float[Tensor, "B C"]) -> list[Tensor]:
-        """Scales and biases of all residual blocks, in the order of their use."""
-        features = nn.functional.mish(torch.cat([self.diffusion_step_encoder(k), cond], dim=-1))
-        return [block.cond_encoder[1](features) for block in self._blocks()]
+    def level(self, k: Int[Tensor, " B"]) -> Conditioning:
+        """The diffusion step's share of the scales and biases of all residual blocks, in the order of their use."""
+        features = nn.functional.mish(self.diffusion_step_encoder(k))
+        d = features.shape[1]
+        return tuple(nn.functional.linear(features, linear.weight[:, :d]) for linear in self._films())
 
-    def denoise(self, x: Float[Tensor, "B Tp Da"], film: list[Tensor]) -> Float[Tensor, "B Tp Da"]:
+    def observe(self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"]) -> Conditioning:
+        """The condition's share."""
+        return self._seen(torch.cat([steps.flatten(1), context], dim=1))
+
+    def _seen(self, cond: Float[Tensor, "B C"]) -> Conditioning:
+        features = nn.functional.mish(cond)
+        width = cond.shape[1]
+        return tuple(nn.functional.linear(features, linear.weight[:, -width:], linear.bias) for linear in self._films())
+
+    def combine(self, level: Conditioning, observed: Conditioning) -> Conditioning:
+        """Scales and biases."""
+        return tuple(a + b for a, b in zip(level, observed, strict=True))
+
+    def film(self, k: Int[Tensor, " B"], cond: Float[Tensor, "B C"]) -> Conditioning:
+        """Scales and biases for diffusion steps ``k`` and condition vectors ``cond``."""
+        return self.combine(self.level(k), self._seen(cond))
+
+    def denoise(self, x: Float[Tensor, "B Tp Da"], conditioning: Conditioning) -> Float[Tensor, "B Tp Da"]:
         """Run the convolutions."""
-        film_of = iter(film)
+        film_of = iter(conditioning)
         h = x.transpose(1, 2)
         skips = []
         for first, second, down in cast(Iterable[nn.ModuleList], self.down_modules):

@@ -1,5 +1,6 @@
 """Samplers by name. DDIM-10 is the baseline that every other sampler is compared with."""
 
+from policies.samplers.bac import Bac
 from policies.samplers.base import Denoiser, Sampler, SamplerState
 from policies.samplers.diffusion import DDIM, DDPM, Ladder
 from policies.samplers.dpmpp import DPMpp
@@ -18,7 +19,10 @@ SAMPLERS.add("rti", RTI())  # A checkpoint's own plan takes its place; see polic
 for _list in ((2, 1, 0), (5, 3, 2, 1, 0), (15, 13, 11, 9, 7, 5, 3, 2, 1, 0)):  # Lists of the paper's implementation.
     SAMPLERS.add(f"rti{len(_list)}", RTI(_list, mode="heuristic"))
 
+SAMPLERS.add("bac", Bac(DDIM(10)))
+SAMPLERS.add("rti_bac", Bac(RTI(), share=0.5))  # Likewise over the checkpoint's own plan.
+
 __all__ = [
-    "DDIM", "DDPM", "RTI", "SAMPLERS", "DPMpp", "Denoiser", "Ladder", "LaneNoise", "NoiseSchedule", "Sampler",
+    "DDIM", "DDPM", "RTI", "SAMPLERS", "Bac", "DPMpp", "Denoiser", "Ladder", "LaneNoise", "NoiseSchedule", "Sampler",
     "SamplerState", "seeded",
 ]  # fmt: skip

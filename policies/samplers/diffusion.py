@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -12,6 +14,15 @@ from policies.samplers.base import Denoiser, SamplerState
 from policies.samplers.noise import LaneNoise
 from policies.samplers.schedule import NoiseSchedule, StepCoefs, step
 from robostack.errors import ConfigError
+
+
+@runtime_checkable
+class Descending(Denoiser, Protocol):
+    """A denoiser that takes a list of steps at once."""
+
+    def descend(self, x: Tensor, steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]) -> Tensor:
+        """Take all steps."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,15 @@ class OneStep(Ladder):
 
     def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
         """Draw a chunk."""
+        schedule = denoiser.schedule
         x = noise.draw()
-        for k, k_next in self.levels(len(denoiser.schedule)):
-            c = self.coefs(denoiser.schedule, k, k_next)
+        steps = [(k, self.coefs(schedule, k, k_next)) for k, k_next in self.levels(len(schedule))]
+        drawn = [noise.draw() if c.noise else None for _, c in steps]
+        if isinstance(denoiser, Descending):
+            return denoiser.descend(x, steps, drawn), state
+        for (k, c), extra in zip(steps, drawn, strict=True):
             x0, eps = denoiser(x, k)
-            x = step(c, x, x0, eps, noise.draw() if c.noise else None)
+            x = step(c, x, x0, eps, extra)
         return x, state
 
 

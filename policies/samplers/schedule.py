@@ -112,6 +112,16 @@ class NoiseSchedule:
         return tuple(levels)
 
 
+def split_coefs(prediction: str, sqrt_abar: float, sigma: float) -> tuple[float, float, float, float]:
+    """``split`` as numbers: x0 = c[0] x + c[1] pred and eps = c[2] x + c[3] pred."""
+    if prediction == "epsilon":
+        return 1 / sqrt_abar, -sigma / sqrt_abar, 0.0, 1.0
+    if prediction == "sample":
+        return 0.0, 1.0, 1 / sigma, -sqrt_abar / sigma
+    assert prediction == "v", prediction
+    return sqrt_abar, -sigma, sigma, sqrt_abar
+
+
 def split(
     prediction: str, x: Tensor, pred: Tensor, sqrt_abar: Tensor | float, sigma: Tensor | float
 ) -> tuple[Tensor, Tensor]:

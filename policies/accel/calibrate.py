@@ -1,0 +1,115 @@
+"""Makes the plan of ``sampler=bac`` for a policy, from a few observations of its own data."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import save as dump_tensors
+
+from policies.accel.bac_plan import Plan, Provenance, Recorder, digest, make_plan, plan_file
+from policies.chunked import Decision
+from policies.diffusion import BoundDenoiser, DiffusionPolicy
+from policies.networks.transformer import TransformerForDiffusion
+from policies.samplers import RTI, SAMPLERS, Bac, Sampler, seeded
+from policies.samplers.bac import Listed
+from robostack.data.arrays import EpisodeArrays
+from robostack.data.atomic import write_atomic
+from robostack.data.sequence import SequenceSampler
+from robostack.errors import ConfigError
+
+OBSERVATIONS = 16
+RTI_BAC = "rti_bac"
+
+
+def weights_hash(policy: DiffusionPolicy) -> str:
+    """SHA-256 of the weights as a checkpoint stores them."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
+    return hashlib.sha256(dump_tensors(weights)).hexdigest()
+
+
+@torch.inference_mode()
+def calibrate(
+    policy: DiffusionPolicy,
+    sampler: Bac,
+    state: Float[np.ndarray, "ticks N To Ds"],
+    objects: Float[np.ndarray, "ticks N To De"],
+) -> Plan:
+    """Plan from N decisions; samplers with a memory need two or more consecutive control steps of each.
+
+    Raises:
+        ConfigError: the network has no blocks.
+    """
+    net = policy.model
+    if not isinstance(net, TransformerForDiffusion):
+        raise ConfigError("sampler=bac caches the blocks of a transformer: use policy=diffusion_transformer")
+    K = len(policy.schedule)
+    ticks, N = state.shape[:2]
+    dtype = str(next(net.parameters()).dtype)
+    provenance = Provenance(weights_hash(policy), sampler.described(K), dtype, digest(state, objects))
+
+    base = replace(sampler.base, tau=None) if isinstance(sampler.base, RTI) else sampler.base  # No other list cuts in.
+
+    def sample(recorder: Recorder) -> None:
+        noise = policy.noise([seeded(i) for i in range(N)])
+        memory = sampler.start(N)
+        for tick in range(ticks):
+            seen = (torch.from_numpy(a[tick]).float().to(policy.sigma.device) for a in (state, objects))
+            elapsed = torch.full((N,), min(tick, 1), dtype=torch.int64, device=policy.sigma.device)
+            decision = Decision(*policy.condition(*seen), noise, elapsed)
+            _, memory = base.sample(BoundDenoiser(policy, decision, run=recorder), noise, memory)
+
+    levels = tuple(k for k, _ in sampler.levels(K))
+    options = {"updates": sampler.updates(K), "worst": sampler.worst, "method": sampler.method}
+    return make_plan(sample, net, levels, provenance, **options)
+
+
+def observations(
+    arrays: EpisodeArrays, To: int, count: int = OBSERVATIONS, ticks: int = 2
+) -> tuple[Float[np.ndarray, "ticks N To Ds"], Float[np.ndarray, "ticks N To De"]]:
+    """Evenly spread observation windows of a dataset, each at ``ticks`` consecutive control steps."""
+    windows = SequenceSampler(arrays.ends, To, To)
+    last = np.arange(len(windows))
+    episode = np.searchsorted(arrays.ends, last, side="right")
+    usable = np.flatnonzero(arrays.ends[episode] - last >= ticks)
+    chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).astype(np.int64))]
+    rows = np.stack([windows.gather(chosen + tick)[0] for tick in range(ticks)])
+    return arrays.state[rows], arrays.environment_state[rows]
+
+
+def cached_rti(rti: Sampler) -> Bac:
+    """The sampler ``rti_bac`` over a checkpoint's own ``rti``."""
+    record = SAMPLERS[RTI_BAC]
+    assert isinstance(record, Bac), record
+    assert isinstance(rti, Listed), rti
+    return replace(record, base=rti)
+
+
+def save_block_plans(path: Path, policy: DiffusionPolicy, arrays: EpisodeArrays, rti: Sampler) -> None:
+    """Write the plans of all samplers that cache blocks into a checkpoint; of a network without blocks there are none.
+
+    Args:
+        path: the checkpoint, of this policy.
+        policy: whose blocks they are.
+        arrays: a dataset to observe.
+        rti: the policy's own ``rti``.
+    """
+    if not isinstance(policy.model, TransformerForDiffusion):
+        return
+    seen = observations(arrays, policy.horizon.To)
+    for name in SAMPLERS:
+        sampler = cached_rti(rti) if name == RTI_BAC else SAMPLERS[name]
+        if isinstance(sampler, Bac) and _fits(sampler, len(policy.schedule)):
+            write_atomic(path / plan_file(name), calibrate(policy, sampler, *seen).to_json().encode())
+
+
+def _fits(sampler: Bac, K: int) -> bool:
+    try:
+        sampler.evaluations(K)
+    except ConfigError:
+        return False
+    return True
