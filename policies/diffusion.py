@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
+from policies.guidance import clamp_through, continue_plan
 from policies.networks.unet1d import ConditionalUnet1D, UnetCfg
 from policies.samplers import SAMPLERS, LaneNoise, NoiseSchedule, Sampler, SamplerState
 from policies.samplers.schedule import PREDICTIONS, split, target
@@ -56,8 +57,14 @@ class DiffusionCfg(ChunkCfg):
 
 
 class DiffusionPolicy(ChunkPolicy):
-    """The policy: network, normalisers and, for acting, a sampler."""
+    """The policy: network, normalisers and, for acting, a sampler.
 
+    Attributes:
+        evaluations: of the network, in the last decision.
+    """
+
+    continues_plans = True
+    evaluations: int = 0
     cfg: DiffusionCfg
     sqrt_abar: Tensor
     sigma: Tensor
@@ -112,8 +119,11 @@ class DiffusionPolicy(ChunkPolicy):
         self._memory = self.sampler.reset(self.sampler.start(len(mask)) if mask.all() else self._memory, mask)
 
     def draw(self, decision: Decision) -> Float[Tensor, "B Tp Da"]:
-        """Let the sampler denoise."""
-        chunk, self._memory = self.sampler.sample(BoundDenoiser(self, decision), decision.noise, self._memory)
+        """Let the sampler denoise, guided by the plan if there is one."""
+        self.evaluations, limit = 0, 1.0 if self.cfg.clip else None
+        bound = BoundDenoiser(self, decision)
+        denoiser = continue_plan(bound, decision.plan, steps=self.cfg.Tp, past=self.cfg.To - 1, limit=limit)
+        chunk, self._memory = self.sampler.sample(denoiser, decision.noise, self._memory)
         return chunk
 
 
@@ -142,8 +152,9 @@ class BoundDenoiser:
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Estimates (x0, eps) at diffusion step k; x0 is clipped where the policy says so."""
         policy = self.policy
+        policy.evaluations += 1
         levels = torch.full((len(x),), k, dtype=torch.int64, device=x.device)
         pred = policy.predict(x, levels, self.decision.cond)
         sqrt_abar, sigma = float(policy.schedule.sqrt_abar[k]), float(policy.schedule.sigma[k])
         x0, eps = split(policy.cfg.prediction, x, pred, sqrt_abar, sigma)
-        return (x0.clamp(-1, 1) if policy.cfg.clip else x0), eps
+        return (clamp_through(x0, 1.0) if policy.cfg.clip else x0), eps
