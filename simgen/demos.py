@@ -21,10 +21,14 @@ from robostack.errors import ConfigError, ExpertError, SceneError
 from robostack.runtime.pool import worker_pool
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import features
+from robostack.sim.pusht import PushTEnv, pusht_versions
 from robostack.sim.replay import replays_exactly
 from robostack.sim.scene import Scene, train_seed, versions
+from robostack.task.benchmark import PushTTask, Task, task_from_json
 from robostack.task.spec import TaskSpec
+from robostack.types import Episode
 from simgen.experts.expert import Expert
+from simgen.experts.pusht import PushTExpert
 
 _SEEDS_PER_RUN = 1_000_000  # distance between the scenes of two values of ``seed``
 _GIVE_UP_AFTER, _MIN_SUCCESS = 24, 0.25
@@ -58,7 +62,7 @@ class DemoReport:
 
 
 def collect(
-    spec: TaskSpec,
+    spec: Task,
     out_dir: Path | str,
     *,
     n: int,
@@ -87,8 +91,7 @@ def collect(
     """
     if n < 1 or workers < 1:
         raise ConfigError(f"demos need n >= 1 and workers >= 1, not n={n}, workers={workers}")
-    info = StoreInfo(spec.id, features(Scene(spec)), spec.instruction.text, versions())
-    store, start, spent = RawStore(out_dir, info), time.monotonic(), _spent(Path(out_dir))
+    store, start, spent = RawStore(out_dir, _store_info(spec)), time.monotonic(), _spent(Path(out_dir))
     done = {**dict.fromkeys(store.seeds(), True), **dict.fromkeys(store.failures(), False)}
     try:
         with tqdm(total=n, desc="demos", unit="demo", disable=not progress) as bar:
@@ -105,13 +108,19 @@ def collect(
     )
 
 
+def _store_info(spec: Task) -> StoreInfo:
+    if isinstance(spec, PushTTask):
+        return StoreInfo(spec.id, PushTEnv().features, spec.instruction.text, pusht_versions())
+    return StoreInfo(spec.id, features(Scene(spec)), spec.instruction.text, versions())
+
+
 def _spent(out_dir: Path) -> float:
     path = out_dir / _SUMMARY
     return float(read_json(path, f"delete {path}")["wall_s"]) if path.is_file() else 0.0
 
 
 def _attempt(
-    spec: TaskSpec, store: RawStore, done: dict[int, bool], start_args: tuple, *, n: int, first: int, workers: int, bar
+    spec: Task, store: RawStore, done: dict[int, bool], start_args: tuple, *, n: int, first: int, workers: int, bar
 ) -> set[int]:
     """Try seeds in order until ``n`` of a gap-free prefix succeeded; returns that prefix."""
     order = _seeds(first)
@@ -152,7 +161,7 @@ def _seeds(first: int) -> Iterator[int]:
         index += 1
 
 
-def _check_worth(spec: TaskSpec, store: RawStore, attempts: int, successes: int) -> None:
+def _check_worth(spec: Task, store: RawStore, attempts: int, successes: int) -> None:
     if attempts < _GIVE_UP_AFTER or successes >= _MIN_SUCCESS * attempts:
         return
     failures = store.failures()
@@ -166,12 +175,16 @@ def _check_worth(spec: TaskSpec, store: RawStore, attempts: int, successes: int)
 
 # Worker.
 
-_worker: tuple[Expert, RawStore] | None = None
+_worker: tuple[Expert | PushTExpert, RawStore] | None = None
 
 
 def _start_worker(spec_json: str, directory: Path, methods: Sequence[str] | None, folder: Path | None) -> None:
     global _worker
-    _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json)), methods=methods, folder=folder), RawStore(directory)
+    spec = task_from_json(spec_json)
+    if isinstance(spec, PushTTask):
+        _worker = PushTExpert(PushTEnv()), RawStore(directory)
+    else:
+        _worker = Expert(TaskEnv(spec), methods=methods, folder=folder), RawStore(directory)
 
 
 def _solve(seed: int) -> bool:
@@ -186,11 +199,15 @@ def _solve(seed: int) -> bool:
     if code:
         store.save_failure(seed, code, "; ".join(expert.log) or code)
         return False
-    if not replays_exactly(expert.env.scene, episode):
+    if not _replays(expert.env, episode):
         store.save_failure(seed, "REPLAY_DIFFERS", "the stored controls lead to another final state")
         return False
     store.save(episode)
     return True
+
+
+def _replays(env: TaskEnv | PushTEnv, episode: Episode) -> bool:
+    return env.replays(episode) if isinstance(env, PushTEnv) else replays_exactly(env.scene, episode)
 
 
 def replay_all(spec: TaskSpec, store: RawStore, seeds: Iterable[int]) -> int:

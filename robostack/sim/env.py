@@ -140,6 +140,16 @@ class TaskEnv(gymnasium.Env):
         return self.monitor.holding and not self.monitor.violated
 
     @property
+    def first_success_s(self) -> float:
+        """When the goal was first held [s]; NaN if never."""
+        return self.monitor.first_success_s
+
+    @property
+    def configuration(self) -> np.ndarray:
+        """Generalised positions, (Nq,)."""
+        return self.scene.data.qpos.copy()
+
+    @property
     def over(self) -> bool:
         """Whether the episode has ended."""
         return self.monitor.violated or self._lingered() or self._steps >= self.horizon

@@ -14,12 +14,13 @@ import math
 import os
 import platform
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from robostack.errors import InvalidAction, MissingExtra
+from robostack.errors import InvalidAction, MissingExtra, UnknownName
 from robostack.task.benchmark import PushTTask
 from robostack.types import Episode, Features, Observation
 
@@ -74,6 +75,19 @@ def pusht_versions() -> dict[str, str]:
     return packages | {"platform": f"{platform.system()}-{platform.machine()}".lower()}
 
 
+def pusht_camera(cameras: Sequence[tuple[str, int, int]]) -> Callable[[Episode], dict[str, np.ndarray]]:
+    """A function that draws an episode for its (name, height, width) cameras: {name: (T, H, W, 3)}.
+
+    Raises:
+        UnknownName: a camera other than ``overhead``.
+    """
+    for name, _, _ in cameras:
+        if name != "overhead":
+            raise UnknownName("camera", name, ["overhead"])
+    env = PushTEnv()
+    return lambda episode: {n: np.stack([env.frame(q, h, w) for q in episode.qpos]) for n, h, w in cameras}
+
+
 class PushTEnv:
     """One Push-T scene. An action is where the tip shall go, x and y [px]; a stiff spring pulls it there.
 
@@ -87,7 +101,7 @@ class PushTEnv:
         self.features = pusht_features()
         self.dt_s = 1.0 / self.task.robot.control_hz
         self.horizon = round(self.task.horizon_s / self.dt_s)
-        self._gym = make_gym_env()
+        self._gym, self._pictures = make_gym_env(), make_gym_env()
         self.reset_scene(0)
 
     def reset_scene(self, scene_seed: int) -> None:
@@ -95,7 +109,7 @@ class PushTEnv:
         self._gym.reset(seed=scene_seed)
         self._steps, self.max_coverage, self.first_success_s = 0, 0.0, math.nan
 
-    def apply(self, action: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
+    def apply(self, action: Float[np.ndarray, " Da"]) -> Float[np.ndarray, "2"]:
         """Command one action, clipped to the table, and advance; returns what was sent.
 
         Raises:
@@ -147,14 +161,15 @@ class PushTEnv:
         return np.array([*agent.position, *agent.velocity, *block.position, block.angle])
 
     def frame(self, configuration: Float[np.ndarray, "7"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
-        """RGB picture of a configuration. The episode under way is over with it: reset before going on."""
-        agent, block = self._gym.agent, self._gym.block
-        values = [float(v) for v in configuration]
-        block.angle = values[6]  # before the position: pymunk turns a body about its centre of gravity
-        agent.position, block.position = tuple(values[:2]), tuple(values[4:6])
-        self._gym.visualization_height, self._gym.visualization_width = height, width
-        self._gym._last_action = None  # noqa: SLF001
-        return self._gym.render()
+        """RGB picture of a configuration; the episode under way is left alone."""
+        gym, values = self._pictures, [float(v) for v in configuration]
+        gym._setup()
+        gym.block.angle = values[6]  # before the position: pymunk turns a body about its centre of gravity
+        gym.agent.position, gym.block.position = tuple(values[:2]), tuple(values[4:6])
+        for body in (gym.agent, gym.block):
+            gym.space.reindex_shapes_for_body(body)
+        gym.visualization_height, gym.visualization_width = height, width
+        return gym.render()
 
     def replays(self, episode: Episode) -> bool:
         """Whether the seed and the stored commands lead to the stored final state, to the last bit."""

@@ -216,4 +216,4 @@ class Rehearsal:
 
     def solved(self) -> bool:
         """Whether the T covers enough of its outline now."""
-        return self._gym._get_coverage() > self._gym.success_threshold  # noqa: SLF001
+        return self._gym._get_coverage() > self._gym.success_threshold
