@@ -110,7 +110,7 @@ def collect(
 
 def _store_info(spec: Task) -> StoreInfo:
     if isinstance(spec, PushTTask):
-        return StoreInfo(spec.id, PushTEnv().features, spec.instruction.text, pusht_versions())
+        return StoreInfo(spec.id, PushTEnv(spec).features, spec.instruction.text, pusht_versions())
     return StoreInfo(spec.id, features(Scene(spec)), spec.instruction.text, versions())
 
 
@@ -182,7 +182,7 @@ def _start_worker(spec_json: str, directory: Path, methods: Sequence[str] | None
     global _worker
     spec = task_from_json(spec_json)
     if isinstance(spec, PushTTask):
-        _worker = PushTExpert(PushTEnv()), RawStore(directory)
+        _worker = PushTExpert(PushTEnv(spec)), RawStore(directory)
     else:
         _worker = Expert(TaskEnv(spec), methods=methods, folder=folder), RawStore(directory)
 

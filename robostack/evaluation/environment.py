@@ -43,6 +43,11 @@ class EvaluationEnv(Protocol):
         ...
 
     @property
+    def score(self) -> float | None:
+        """How good the episode was so far, where the environment measures more than success."""
+        ...
+
+    @property
     def configuration(self) -> Float[np.ndarray, " Nq"]:
         """What a picture of this moment can be drawn from."""
         ...
@@ -70,9 +75,9 @@ def make_env(task: Task) -> EvaluationEnv:
     Raises:
         MissingExtra: the package of a benchmark is not installed.
     """
-    return PushTEnv() if isinstance(task, PushTTask) else TaskEnv(task)
+    return PushTEnv(task) if isinstance(task, PushTTask) else TaskEnv(task)
 
 
 def task_features(task: Task) -> Features:
     """The features of ``make_env(task)``; raises what it would."""
-    return PushTEnv().features if isinstance(task, PushTTask) else features(Scene(task))
+    return PushTEnv(task).features if isinstance(task, PushTTask) else features(Scene(task))

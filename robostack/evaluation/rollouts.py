@@ -51,6 +51,7 @@ class Rollout:
         evaluations: of the policy's network; None when it does not count them.
         latencies_s: wall time of each decision [s].
         qpos: configuration of the environment before each control step, for pictures.
+        score: the environment's own measure of how good the episode was; None where it has none.
     """
 
     seed: int
@@ -62,6 +63,7 @@ class Rollout:
     evaluations: int | None
     latencies_s: np.ndarray
     qpos: np.ndarray
+    score: float | None = None
 
     @property
     def decisions(self) -> int:
@@ -78,6 +80,7 @@ class EvalReport:
         held_steps: control steps of all episodes in which the robot waited for a decision.
         nfe_per_decision: network evaluations per decision; NaN when the policy does not count them.
         nfe_per_action: network evaluations per command that a decision gave.
+        mean_score: of the episodes that have one; NaN when none has.
     """
 
     n: int
@@ -94,6 +97,7 @@ class EvalReport:
     nfe_per_action: float
     failures: dict[str, int]
     rollouts: tuple[Rollout, ...]
+    mean_score: float = math.nan
 
 
 def evaluate(
@@ -180,6 +184,7 @@ def run_episode(env: EvaluationEnv, executor: Executor, scene_seed: int) -> Roll
         evaluations=executor.evaluations,
         latencies_s=np.array(executor.latency.samples_s),
         qpos=np.array(qpos, np.float32),
+        score=env.score,
     )
 
 
@@ -319,6 +324,7 @@ def _report(rollouts: list[Rollout]) -> EvalReport:
     latencies = np.concatenate([r.latencies_s for r in rollouts])
     p50, p99 = np.percentile(latencies, [50, 99]) * 1e3 if len(latencies) else (math.nan, math.nan)
     decisions, held, steps = len(latencies), sum(r.held for r in rollouts), sum(r.steps for r in rollouts)
+    scores = [r.score for r in rollouts if r.score is not None]
     evaluations = (
         math.nan if any(r.evaluations is None for r in rollouts) else sum(r.evaluations or 0 for r in rollouts)
     )
@@ -337,4 +343,5 @@ def _report(rollouts: list[Rollout]) -> EvalReport:
         nfe_per_action=evaluations / (steps - held) if steps > held else math.nan,
         failures=dict(Counter(r.failure for r in rollouts if not r.success)),
         rollouts=tuple(rollouts),
+        mean_score=float(np.mean(scores)) if scores else math.nan,
     )

@@ -44,6 +44,7 @@ class TaskEnv(gymnasium.Env):
     ``reset(seed)`` uses the training namespace of seeds, ``reset(seed, options={"split": "eval"})`` the other one.
     """
 
+    score: float | None = None  # there is no measure beyond success
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(

@@ -93,11 +93,11 @@ class PushTEnv:
 
     Attributes:
         first_success_s: when the T covered enough [s]; NaN if never.
-        max_coverage: the largest share of the outline that the T has covered.
+        score: the largest share of the outline that the T has covered after a control step.
     """
 
-    def __init__(self):
-        self.task = PushTTask()
+    def __init__(self, task: PushTTask | None = None):
+        self.task = task or PushTTask()
         self.features = pusht_features()
         self.dt_s = 1.0 / self.task.robot.control_hz
         self.horizon = round(self.task.horizon_s / self.dt_s)
@@ -107,7 +107,7 @@ class PushTEnv:
     def reset_scene(self, scene_seed: int) -> None:
         """Start an episode; the scene is the one that gym-pusht makes of the seed."""
         self._gym.reset(seed=scene_seed)
-        self._steps, self.max_coverage, self.first_success_s = 0, 0.0, math.nan
+        self._steps, self.score, self.first_success_s = 0, 0.0, math.nan
 
     def apply(self, action: Float[np.ndarray, " Da"]) -> Float[np.ndarray, "2"]:
         """Command one action, clipped to the table, and advance; returns what was sent.
@@ -120,7 +120,7 @@ class PushTEnv:
         sent = np.clip(np.asarray(action, dtype=np.float64), 0.0, TABLE_PX)
         info = self._gym.step(sent)[-1]
         self._steps += 1
-        self.max_coverage = max(self.max_coverage, float(info["coverage"]))
+        self.score = max(self.score, float(info["coverage"]))
         if info["is_success"] and not self.success:
             self.first_success_s = self.t_s
         return sent

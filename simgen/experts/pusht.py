@@ -34,7 +34,8 @@ class _Search:
     Attributes:
         contacts: where the outline is pushed.
         speed: of the push [px per control step]; None is in proportion to the misplacement.
-        least: what a push must save [px]; negative ones may make it worse, to come out of a dead end.
+        least: what a push must save [px]; less than nothing to come out of a dead end, as when a scene starts with the
+            tip inside the T, which throws it aside.
     """
 
     contacts: tuple[Contact, ...]
@@ -61,7 +62,7 @@ class PushTExpert:
         self.log: list[str] = []
         self._copy = Rehearsal()
         coarse, fine = contacts(12.0), contacts(4.0)
-        self._searches = (_Search(coarse, None, 0.3), _Search(fine, 1.5, 0.02), _Search(fine, 6.0, -4.0))
+        self._searches = (_Search(coarse, None, 0.3), _Search(fine, 1.5, 0.02), _Search(coarse, 6.0, -math.inf))
 
     def solve(self, scene_seed: int) -> tuple[Episode, str]:
         """One recorded episode, and a failure code, empty on success."""
@@ -91,18 +92,21 @@ class PushTExpert:
                 return
 
     def _episode(self, seed: int, state0: np.ndarray, rows: dict[str, list[np.ndarray]]) -> Episode:
-        widths = {"ctrl": 2, "qpos": len(state0), "state": 2, "environment_state": 16, "action": 2}
-        arrays = {name: np.array(rows[name]).reshape(-1, width) for name, width in widths.items()}
+        features = self.env.features
         return Episode(
             task_id=self.env.task.id,
             seed=seed,
             language=self.env.task.instruction.text,
             state0=state0,
+            ctrl=np.array(rows["ctrl"]).reshape(-1, len(features.action)),
+            qpos=np.array(rows["qpos"]).reshape(-1, len(state0)),
+            state=np.array(rows["state"]).reshape(-1, len(features.state)),
+            environment_state=np.array(rows["environment_state"]).reshape(-1, len(features.environment_state)),
+            action=np.array(rows["action"]).reshape(-1, len(features.action)),
             success=self.env.success,
             first_success_s=self.env.first_success_s,
             final_sha=self.env.state_sha(),
             versions=pusht_versions(),
-            **arrays,
         )
 
     def _decide(self) -> _Push | None:

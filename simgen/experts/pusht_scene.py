@@ -123,7 +123,9 @@ class Around:
             return [end]
         goal = len(self._nodes)
         reach = {i: math.dist(p, end) for i, p in enumerate(self._nodes) if self._free(p, end)}
-        queue = [(math.dist(start, p), i, (i,)) for i, p in enumerate(self._nodes) if self._free(start, p)]
+        queue: list[tuple[float, int, tuple[int, ...]]] = [
+            (math.dist(start, p), i, (i,)) for i, p in enumerate(self._nodes) if self._free(start, p)
+        ]
         heapq.heapify(queue)
         done: set[int] = set()
         while queue:

@@ -43,6 +43,15 @@ def test_the_same_seed_gives_the_same_commands_whatever_was_solved_before(expert
     assert again.final_sha == solved[1][0].final_sha
 
 
+def test_a_tip_that_starts_inside_the_t_gets_out_of_it(expert):
+    episode, code = expert.solve(2042)
+    around = Around(tuple(episode.state0[4:].tolist()))
+    x, y = around.local(tuple(episode.state0[:2].tolist()))
+    assert abs(x) < 60
+    assert 0 < y < 30
+    assert code == ""
+
+
 def test_a_demonstration_replays_to_the_last_bit_and_another_does_not(solved):
     env, episode = PushTEnv(), solved[0][0]
     assert env.replays(episode)

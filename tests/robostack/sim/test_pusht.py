@@ -94,7 +94,7 @@ def test_success_is_gym_pushts_own(env):
     assert env.success
     assert wins == [False] * (len(wins) - 1) + [True]
     assert env.first_success_s == env.t_s == pytest.approx(len(wins) * 0.1)
-    assert env.max_coverage == max(coverages) > 0.95
+    assert env.score == max(coverages) > 0.95
     assert env.failure() == ""
 
 
