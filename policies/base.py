@@ -14,26 +14,57 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from policies.discrete import DiscreteDims
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
+from robostack.registry import Registry
 from robostack.runtime.protocols import ActivePlan, Horizon
 from robostack.types import ActionChunk, Features, Observation
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of a dataset, in physical units and the world frame."""
+    """Windows of a dataset, in physical units and the world frame.
+
+    Attributes:
+        goal_state, goal_environment_state: what was seen later in the same episode, for policies that ask for goals.
+        stage: number of the training's stage that the loss is for.
+        action_is_pad: which actions lie outside of their episode and repeat its first or last one.
+    """
 
     state: Float[Tensor, "B To Ds"]
     environment_state: Float[Tensor, "B To De"]
     action: Float[Tensor, "B Tp Da"]
+    goal_state: Float[Tensor, "B Ds"] | None = None
+    goal_environment_state: Float[Tensor, "B De"] | None = None
+    stage: int = 0
+    action_is_pad: Bool[Tensor, "B Tp"] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training in which some modules learn and the others rest.
+
+    A stage is a training of its own: learning rate, optimiser and averaging start anew, on the averaged weights of the
+    stage before.
+
+    Attributes:
+        share: of the training's steps.
+        modules: names of the policy's submodules that learn; empty for the whole policy.
+    """
+
+    share: float
+    modules: tuple[str, ...] = ()
 
 
 class TrainablePolicy(nn.Module, ABC):
     """A policy that the one trainer can train and that the runtime can run.
 
     Normalisers are buffers: fitted once by ``fit_statistics``, then saved and moved with the weights.
+
+    Attributes:
+        pad_after: rows a training window may end after its episode; None for all that make sense.
     """
 
     cfg: Any
@@ -41,17 +72,28 @@ class TrainablePolicy(nn.Module, ABC):
     horizon: Horizon
     task_id: str = ""
     language: str = ""
+    discrete: DiscreteDims = DiscreteDims()
+    pad_after: int | None = None
 
     @abstractmethod
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
         """Fit the normalisers to a dataset."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Consecutive parts of a training; their shares add up to 1."""
+        return (Stage(1.0),)
+
+    def goal_share(self, count: int, generator: torch.Generator) -> Float[Tensor, " B"] | None:
+        """How far into the rest of its episode the goal of each window lies, 1 for its end; None for no goals."""
+        del count, generator  # Unused.
+        return None
 
     @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
 
     @abstractmethod
-    def use_sampler(self, name: str) -> None:
+    def use_sampler(self, sampler: str) -> None:
         """Act with another sampler from now on; raises UnknownName, or ConfigError where it does not fit."""
 
     @abstractmethod
@@ -65,10 +107,11 @@ class TrainablePolicy(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class PolicyRecord:
-    """A policy class and its configuration class."""
+    """A policy class, its configuration class and its samplers; None where it has no choice of them."""
 
     cfg: type
     build: Callable[[Any, Features], TrainablePolicy]
+    samplers: Registry | None = None
 
 
 def cfg_to_dict(cfg: Any) -> dict[str, Any]:

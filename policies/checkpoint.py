@@ -5,6 +5,7 @@
     model.safetensors   averaged weights and normalisers
     config.yaml         policy name and configuration, features, task
     manifest.json       format version, step, git hash, metrics, SHA-256 of the two files above
+    rti.json            diffusion policies: the measured plan of ``sampler=rti``, with hashes of its own
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
+from policies.accel.rti_auto import CalibrationCfg, RtiPlan, calibrate, save_plan, use_planned
 from policies.base import TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
+from policies.diffusion import DiffusionPolicy
+from policies.discrete import DiscreteDims
 from policies.zoo import POLICIES
+from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import write_directory
 from robostack.errors import CheckpointError, ConfigError, UnknownName
 from robostack.types import Features
@@ -29,6 +34,7 @@ from robostack.types import Features
 FORMAT = "robostack.checkpoint"
 VERSION = 1
 WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.yaml", "manifest.json"
+OWN_SAMPLER = "own"
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 
 
@@ -59,6 +65,7 @@ def save_checkpoint(
         "features": policy.features.to_dict(),
         "task_id": policy.task_id,
         "language": policy.language,
+        "discrete": policy.discrete.to_dict(),
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
     files = {WEIGHTS: dump_tensors(weights), CONFIG: yaml.safe_dump(config, sort_keys=False).encode()}
@@ -80,15 +87,22 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     Args:
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
-        sampler: name of a sampler; default is the one in the checkpoint.
+        sampler: name of a sampler; default, and for ``own``, is the one in the checkpoint.
 
     Raises:
         CheckpointError: absent, foreign, damaged, or of a newer format.
         DeviceUnavailable: no such device.
         UnknownName: no such sampler.
     """
-    where = resolve_device(device)
-    path = Path(path)
+    where, path = resolve_device(device), Path(path)
+    policy = _load(path)
+    name = getattr(policy.cfg, "sampler", None) if sampler in (None, OWN_SAMPLER) else sampler
+    if name is not None:
+        use_planned(path, policy, name)
+    return policy.to(where).requires_grad_(False).eval()
+
+
+def _load(path: Path) -> TrainablePolicy:
     manifest = read_manifest(path)
     files = {name: _verified(path, name, manifest) for name in (WEIGHTS, CONFIG)}
     policy = _build(path, yaml.safe_load(files[CONFIG]))
@@ -97,9 +111,23 @@ def load_policy(path: Path | str, device: str = "cpu", sampler: str | None = Non
     except Exception as error:  # safetensors and torch raise several types; all mean the same here.
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
-    if sampler is not None:
-        policy.use_sampler(sampler)
-    return policy.to(where).requires_grad_(False).eval()
+    return policy.requires_grad_(False).eval()
+
+
+def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: CalibrationCfg | None = None) -> RtiPlan:
+    """Measure the plan of ``sampler=rti`` on a dataset and keep it in the checkpoint of a diffusion policy.
+
+    Raises:
+        CheckpointError: unusable, of another kind of policy, or trained on other features.
+        DataError: a dataset without two consecutive rows, or with values that are not finite.
+    """
+    policy = _load(Path(path))
+    if not isinstance(policy, DiffusionPolicy):
+        raise CheckpointError(f"{path} holds a {type(policy).__name__}: only diffusion policies have an rti plan")
+    require_features(policy, arrays.check().features)
+    plan = calibrate(policy, arrays, cfg)
+    save_plan(Path(path), plan)
+    return plan
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -143,6 +171,7 @@ def _build(path: Path, config: Mapping[str, Any]) -> TrainablePolicy:
         record = POLICIES[config["policy"]]
         policy = record.build(cfg_from_dict(record.cfg, config["cfg"]), Features.from_dict(config["features"]))
         policy.task_id, policy.language = config["task_id"], config["language"]
+        policy.discrete = DiscreteDims.from_dict(config.get("discrete") or DiscreteDims().to_dict())
     except (UnknownName, ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / CONFIG}: {error}: it was written by another version of robostack") from error
     return policy

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from policies.affine import Affine
 from policies.base import Batch, TrainablePolicy
+from policies.discrete import DiscreteDims
 from policies.frame import FRAMES, Frame
 from policies.samplers import LaneNoise, seeded
 from policies.units import Units
@@ -137,6 +138,7 @@ class ChunkPolicy(TrainablePolicy):
 
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
         """Fit the normalisers in the policy's frame; from evenly spread windows when there are very many."""
+        self.discrete = DiscreteDims.of(arrays.action)
         chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _STATISTICS_WINDOWS)).astype(np.int64))
         rows, action_rows = windows.gather(chosen)
         state = torch.from_numpy(arrays.state[rows])
@@ -159,7 +161,7 @@ class ChunkPolicy(TrainablePolicy):
         origin = self.frame.origin(state)
         steps = torch.cat([self.state_norm(state), self.object_norm(self.frame.objects(objects, origin))], dim=-1)
         context = self.encoder(steps.flatten(1)) if self.cfg.encoder else steps.new_zeros((len(steps), 0))
-        return Condition(steps, context), Units(self.frame, self.action_norm, origin)
+        return Condition(steps, context), Units(self.frame, self.action_norm, origin, self.discrete)
 
     # Acting.
 

@@ -57,14 +57,9 @@ class DiffusionCfg(ChunkCfg):
 
 
 class DiffusionPolicy(ChunkPolicy):
-    """The policy: network, normalisers and, for acting, a sampler.
-
-    Attributes:
-        evaluations: of the network, in the last decision.
-    """
+    """The policy: network, normalisers and, for acting, a sampler."""
 
     continues_plans = True
-    evaluations: int = 0
     cfg: DiffusionCfg
     sqrt_abar: Tensor
     sigma: Tensor
@@ -109,10 +104,16 @@ class DiffusionPolicy(ChunkPolicy):
         chunk, memory = sampler.sample(BoundDenoiser(self, decision), noise, memory)
         return units.decode(chunk), memory
 
-    def use_sampler(self, name: str) -> None:
-        """Act with another sampler; episodes under way are forgotten."""
-        SAMPLERS[name].evaluations(self.cfg.diffusion_steps)
-        self.sampler, self._lanes, self._memory = SAMPLERS[name], [], {}
+    def use_sampler(self, sampler: str | Sampler) -> None:
+        """Act with another sampler, by name or by record; episodes under way are forgotten."""
+        record = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+        record.evaluations(self.cfg.diffusion_steps)
+        self.sampler, self._lanes, self._memory = record, [], {}
+
+    def evaluations(self) -> Int[Tensor, " B"]:
+        """Network evaluations that the last decision of each lane took."""
+        nominal = torch.full((len(self._lanes),), self.sampler.evaluations(self.cfg.diffusion_steps))
+        return self._memory.get("evaluations", nominal)
 
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
         """Reset the sampler's memory."""
@@ -120,8 +121,7 @@ class DiffusionPolicy(ChunkPolicy):
 
     def draw(self, decision: Decision) -> Float[Tensor, "B Tp Da"]:
         """Let the sampler denoise, guided by the plan if there is one."""
-        self.evaluations, limit = 0, 1.0 if self.cfg.clip else None
-        bound = BoundDenoiser(self, decision)
+        bound, limit = BoundDenoiser(self, decision), 1.0 if self.cfg.clip else None
         denoiser = continue_plan(bound, decision.plan, steps=self.cfg.Tp, past=self.cfg.To - 1, limit=limit)
         chunk, self._memory = self.sampler.sample(denoiser, decision.noise, self._memory)
         return chunk
@@ -152,7 +152,6 @@ class BoundDenoiser:
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Estimates (x0, eps) at diffusion step k; x0 is clipped where the policy says so."""
         policy = self.policy
-        policy.evaluations += 1
         levels = torch.full((len(x),), k, dtype=torch.int64, device=x.device)
         pred = policy.predict(x, levels, self.decision.cond)
         sqrt_abar, sigma = float(policy.schedule.sqrt_abar[k]), float(policy.schedule.sigma[k])

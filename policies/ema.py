@@ -41,3 +41,9 @@ class Ema(Generic[M]):
         decay = ema_decay(self.updates, power=self._power, max_decay=self._max_decay)
         torch._foreach_lerp_(self._mean, self._live, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.updates += 1
+
+    @torch.no_grad()
+    def adopt(self) -> None:
+        """Set the live weights to the averages, and average anew from there."""
+        torch._foreach_copy_(self._live, self._mean)  # pyright: ignore[reportPrivateImportUsage]
+        self.updates = 0

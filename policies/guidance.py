@@ -60,8 +60,9 @@ def plan_weights(frozen: int, length: int, horizon: int, decay: str = "exp") -> 
 def guidance_gain(t: float, beta: float = BETA) -> float:
     """What ``J^T W (Y - x0_hat)`` is multiplied with before it is added to x0_hat, at flow time t in [0, 1].
 
-    The paper takes n even steps and beta = n, so that its clip never cuts below the remaining way: it is at least
-    1 / (1 - t) until the end. On other lists of steps, which grow finer towards the end, that has to be said.
+    The paper takes n even steps and beta = n. Then (1 - t) beta >= 1 at all of them, and even the last one
+    can lead the whole way to the plan. Lists of steps that grow finer towards the end need that bound of 1 explicitly;
+    without it their last steps would lead back to where the network wants to go.
     """
     largest = max((1 - t) * beta, 1.0)
     return largest if t <= 0.0 else min((t**2 + (1 - t) ** 2) / t, largest)
@@ -171,6 +172,7 @@ def continue_plan(
         raise ConfigError(f"unknown jacobian '{plan.jacobian}' of a plan: use one of {', '.join(JACOBIANS)}")
     device, horizon = denoiser.elapsed.device, steps - past
     length = min(plan.actions.shape[1], horizon)
+    assert len(plan.actions) == len(denoiser.elapsed), (plan.actions.shape, len(denoiser.elapsed))
     assert length > 0, "a plan without actions is no plan"
     rows = (torch.arange(steps) - past).clamp(0, length - 1)  # beyond its ends the plan is padded, with weight 0
     given = torch.from_numpy(plan.actions).float()[:, rows].to(device)

@@ -6,6 +6,8 @@ continued ends with the same bits as one that was not (same device, same number 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import logging
 import math
@@ -15,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from policies.base import Batch, TrainablePolicy, cfg_to_dict, resolve_device
+from policies.accel.rti_auto import calibrate, save_plan
+from policies.base import Batch, Stage, TrainablePolicy, cfg_to_dict, resolve_device
 from policies.checkpoint import load_policy, save_checkpoint
+from policies.diffusion import DiffusionPolicy
 from policies.ema import Ema
 from policies.loggers import LOGGERS
 from policies.samplers.noise import seeded
@@ -34,7 +38,7 @@ from policies.zoo import POLICIES
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import storage_errors, write_atomic
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import CheckpointError, ConfigError
+from robostack.errors import CheckpointError, ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ class TrainCfg:
 
     Attributes:
         steps, batch_size: length of the training.
-        lr: peak learning rate; warms up linearly for ``warmup_steps``, then falls to 0 along a cosine.
+        lr: peak learning rate; warms up linearly for ``warmup_steps``, then falls to 0 along a cosine, in every stage.
         weight_decay, betas: of AdamW.
         grad_clip: largest norm of the gradient; 0 disables.
         ema_power: of the averaging warm-up, see ``policies.ema``.
@@ -63,6 +67,7 @@ class TrainCfg:
         threads: CPU threads; 0 uses all cores.
         progress: show a progress bar.
         logger: ``none``, ``tensorboard`` or ``wandb``.
+        calibrate: measure the plan of ``sampler=rti`` at the end, for policies that can use one.
     """
 
     steps: int = 3000
@@ -83,6 +88,7 @@ class TrainCfg:
     threads: int = 0
     progress: bool = True
     logger: str = "none"
+    calibrate: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -98,7 +104,7 @@ class TrainCfg:
         LOGGERS[self.logger]
 
 
-_IRRELEVANT = ("log_every", "val_every", "save_every_s", "device", "threads", "progress", "logger")
+_IRRELEVANT = ("log_every", "val_every", "save_every_s", "device", "threads", "progress", "logger", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -111,11 +117,20 @@ class TrainResult:
     steps_per_s: float
 
 
-def lr_factor(step: int, cfg: TrainCfg) -> float:
-    """Learning rate of a step as a fraction of its peak."""
-    if step < cfg.warmup_steps:
-        return (step + 1) / cfg.warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - cfg.warmup_steps) / max(1, cfg.steps - cfg.warmup_steps)))
+def lr_factor(step: int, steps: int, warmup_steps: int) -> float:
+    """Learning rate of a step out of ``steps`` as a fraction of its peak."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+def stage_starts(stages: Sequence[Stage], steps: int) -> list[int]:
+    """First step of each stage, and ``steps``; raises ConfigError where a stage would get no step."""
+    starts = [0, *(round(sum(s.share for s in stages[: i + 1]) * steps) for i in range(len(stages)))]
+    assert starts[-1] == steps, stages
+    if any(a >= b for a, b in itertools.pairwise(starts)):
+        raise ConfigError(f"train.steps={steps} is too few for the {len(stages)} stages of this policy: use more")
+    return starts
 
 
 def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays, out_dir: Path | str) -> TrainResult:
@@ -151,34 +166,51 @@ def fit(cfg: TrainCfg, policy_name: str, policy_cfg: Any, arrays: EpisodeArrays,
         policy.task_id, policy.language = arrays.task_id, arrays.language
         training = _Training(cfg, policy, arrays, device)
         progress = training.run(out_dir, identity, interrupted)
-        return _finish(out_dir, identity, policy_name, training.ema.model, progress)
+        return _finish(out_dir, identity, policy_name, training, progress)
 
 
 class _Training:
     """One run: data on the device, models, optimiser and the loop over them."""
 
     def __init__(self, cfg: TrainCfg, policy: TrainablePolicy, arrays: EpisodeArrays, device: torch.device):
-        self.cfg, self.device = cfg, device
+        self.cfg, self.device, self.arrays = cfg, device, arrays
         train, val = _split_episodes(len(arrays.ends), cfg)
+        self.held_out = val
         To, Tp = policy.horizon.To, policy.horizon.Tp
-        self.windows = SequenceSampler(arrays.ends, To, Tp, episodes=train)
-        self.val_windows = SequenceSampler(arrays.ends, To, Tp, episodes=val) if len(val) else None
-        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp))
+        after = policy.pad_after
+        self.windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=train)
+        self.val_windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=val)
+        if not len(self.windows):
+            raise DataError("every episode is shorter than what this policy leaves out at its end: record longer ones")
+        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp, pad_after=after))
         self.policy = policy.to(device).train()
         self.ema = Ema(self.policy, power=cfg.ema_power)
         columns = (arrays.state, arrays.environment_state, arrays.action)
         self.state, self.objects, self.action = (torch.tensor(c, dtype=torch.float32, device=device) for c in columns)
-        self.params = list(self.policy.parameters())
+        self.stages, self.stage = policy.stages(), 0
+        self.starts = stage_starts(self.stages, cfg.steps)
+        self.optimizer = self._enter(0)
+        self.amp = cfg.amp == "bf16" or (cfg.amp == "auto" and device.type == "cuda")
+
+    def _enter(self, stage: int) -> torch.optim.Optimizer:
+        """Let the modules of a stage learn, and only them."""
+        cfg, self.stage = self.cfg, stage
+        self.policy.requires_grad_(False)
+        modules = [self.policy.get_submodule(name) for name in self.stages[stage].modules or [""]]
+        self.params = [p.requires_grad_() for module in modules for p in module.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.params, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), weight_decay=cfg.weight_decay, fused=True
         )
-        self.amp = cfg.amp == "bf16" or (cfg.amp == "auto" and device.type == "cuda")
+        return self.optimizer
+
+    def _stage_of(self, step: int) -> int:
+        return bisect.bisect_right(self.starts, step) - 1
 
     def run(self, out_dir: Path, identity: dict, interrupted: threading.Event) -> Progress:
         """Loop to the end; saves the state on time and on Ctrl-C, and never after a loss that is not finite."""
         cfg, path, begin = self.cfg, out_dir / STATE, Progress(0, (), 0.0)
         if path.is_file():
-            begin = load_state(path, identity, self.policy, self.ema, self.optimizer)
+            begin = load_state(path, identity, self.policy, self.ema, lambda step: self._enter(self._stage_of(step)))
             log.info("continuing %s at step %d", out_dir, begin.step)
         progress, losses, recent = begin, list(begin.losses), []
         start_s = saved_s = time.monotonic()
@@ -190,7 +222,7 @@ class _Training:
                 recent.append(self._step(done - 1))
                 bar.update()
                 stop = interrupted.is_set()
-                if not (stop or done % cfg.log_every == 0 or done == cfg.steps):
+                if not (stop or done % cfg.log_every == 0 or done in self.starts):
                     continue
                 losses.append(self._point(recent, done))
                 recent = []
@@ -206,9 +238,13 @@ class _Training:
 
     def _step(self, step: int) -> Tensor:
         cfg, generator = self.cfg, seeded(self.cfg.seed, step)
+        if self._stage_of(step) != self.stage:
+            self.ema.adopt()
+            self._enter(self._stage_of(step))
+        start, end = self.starts[self.stage : self.stage + 2]
         indices = torch.randint(len(self.windows), (cfg.batch_size,), generator=generator)
         for group in self.optimizer.param_groups:
-            group["lr"] = cfg.lr * lr_factor(step, cfg)
+            group["lr"] = cfg.lr * lr_factor(step - start, end - start, cfg.warmup_steps)
         loss = self._loss(self.policy, self.windows, indices.numpy(), generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -222,7 +258,14 @@ class _Training:
         self, policy: TrainablePolicy, windows: SequenceSampler, indices: np.ndarray, generator: torch.Generator
     ) -> Tensor:
         observed, acted = (torch.from_numpy(rows).to(self.device) for rows in windows.gather(indices))
-        batch = Batch(self.state[observed], self.objects[observed], self.action[acted])
+        padded = torch.from_numpy(windows.padded(indices)).to(self.device)
+        batch = Batch(
+            self.state[observed], self.objects[observed], self.action[acted], stage=self.stage, action_is_pad=padded
+        )
+        share = policy.goal_share(len(indices), generator)
+        if share is not None:
+            rows = torch.from_numpy(windows.later(indices, share.numpy())).to(self.device)
+            batch = replace(batch, goal_state=self.state[rows], goal_environment_state=self.objects[rows])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             return policy.loss(batch, generator)
 
@@ -234,15 +277,15 @@ class _Training:
                 f"training diverged before step {done}: the loss is {train}; lower train.lr={self.cfg.lr} "
                 "or train.grad_clip, and use another directory (the last good state is kept)"
             )
-        due = done == self.cfg.steps or done % self.cfg.val_every == 0
+        due = done in self.starts or done % self.cfg.val_every == 0
         return LossPoint(done, train, self._val_loss() if due else math.nan)
 
     @torch.inference_mode()
     def _val_loss(self) -> float:
         """Loss of the averaged weights on the same held-out windows and noise every time."""
-        if self.val_windows is None:
-            return math.nan
         count = len(self.val_windows)
+        if not count:
+            return math.nan
         indices = np.unique(np.linspace(0, count - 1, min(count, _VAL_WINDOWS)).astype(np.int64))
         return float(self._loss(self.ema.model, self.val_windows, indices, seeded(self.cfg.seed, _VAL_STREAM)))
 
@@ -259,13 +302,14 @@ def _split_episodes(count: int, cfg: TrainCfg) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def _finish(
-    out_dir: Path, identity: dict, policy_name: str, policy: TrainablePolicy, progress: Progress
-) -> TrainResult:
+def _finish(out_dir: Path, identity: dict, policy_name: str, training: _Training, progress: Progress) -> TrainResult:
     """Write the checkpoint, then the result that marks the training as finished, then drop the state."""
     last = progress.losses[-1]
     metrics = {"train_loss": last.train} | ({} if math.isnan(last.val) else {"val_loss": last.val})
+    policy = training.ema.model
     checkpoint = save_checkpoint(out_dir / CHECKPOINT, policy, policy_name, step=progress.step, metrics=metrics)
+    if training.cfg.calibrate and isinstance(policy, DiffusionPolicy):
+        save_plan(checkpoint, calibrate(policy, training.arrays, episodes=training.held_out))
     rows = [f"{p.step},{p.train:.6g},{'' if math.isnan(p.val) else f'{p.val:.6g}'}" for p in progress.losses]
     write_atomic(out_dir / "losses.csv", "\n".join(["step,train,val", *rows, ""]).encode())
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]

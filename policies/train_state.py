@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,23 @@ def save_state(
     tensors: dict[str, Tensor] = {}
     for i, (p, mean) in enumerate(zip(live.parameters(), ema.model.parameters(), strict=True)):
         tensors[f"live.{i}"], tensors[f"ema.{i}"] = p.detach().cpu(), mean.cpu()
-        tensors.update({f"{name}.{i}": optimizer.state[p][name].cpu() for name in _MOMENTS})
+    for i, p in enumerate(_learning(optimizer)):
+        moments = optimizer.state[p]  # Empty where a parameter never got a gradient.
+        tensors.update({f"{name}.{i}": moments.get(name, torch.zeros_like(p)).cpu() for name in _MOMENTS})
     losses = [[p.step, p.train, None if math.isnan(p.val) else p.val] for p in progress.losses]
-    header = {"identity": identity, "step": progress.step, "losses": losses, "wall_s": progress.wall_s}
+    header = {"identity": identity, "step": progress.step, "updates": ema.updates, "losses": losses}
+    header["wall_s"] = progress.wall_s
     write_atomic(path, dump_tensors(tensors, metadata={"robostack": json.dumps(header)}))
 
 
 def load_state(
-    path: Path, identity: Mapping[str, Any], live: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
+    path: Path,
+    identity: Mapping[str, Any],
+    live: nn.Module,
+    ema: Ema,
+    optimizer_of: Callable[[int], torch.optim.Optimizer],
 ) -> Progress:
-    """Restore models and optimiser in place.
+    """Restore models and optimiser in place; ``optimizer_of`` gives the one that took the step of that number.
 
     Raises:
         ConfigError: the state is of another configuration or dataset; names the differences.
@@ -74,7 +81,7 @@ def load_state(
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["robostack"])
             require_identity(header["identity"], identity, path)
-            _restore(file.get_tensor, header["step"], live, ema, optimizer)
+            _restore(file.get_tensor, header["updates"], live, ema, optimizer_of(header["step"] - 1))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"training state {path} is damaged: delete it to start over") from error
     losses = tuple(LossPoint(s, t, math.nan if v is None else v) for s, t, v in header["losses"])
@@ -82,14 +89,20 @@ def load_state(
 
 
 @torch.no_grad()
-def _restore(tensor: Any, step: int, live: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> None:
-    state = {}
+def _restore(tensor: Any, updates: int, live: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> None:
     for i, (p, mean) in enumerate(zip(live.parameters(), ema.model.parameters(), strict=True)):
         p.copy_(tensor(f"live.{i}"))
         mean.copy_(tensor(f"ema.{i}"))
-        state[i] = {name: tensor(f"{name}.{i}") for name in _MOMENTS} | {"step": torch.tensor(float(step))}
-    ema.updates = step
+    ema.updates = updates
+    state = {
+        i: {name: tensor(f"{name}.{i}") for name in _MOMENTS} | {"step": torch.tensor(float(updates))}
+        for i in range(len(_learning(optimizer)))
+    }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _learning(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return optimizer.param_groups[0]["params"]
 
 
 def require_identity(saved: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from policies.affine import Affine
+from policies.discrete import DiscreteDims
 from policies.frame import Frame
 
 
@@ -21,6 +22,7 @@ class Units:
     frame: Frame
     norm: Affine
     origin: Float[Tensor, "B 4"]
+    discrete: DiscreteDims = DiscreteDims()
 
     def encode(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, "B Tp Da"]:
         """Physical units and the world frame -> network units."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,24 @@ class DemoReport:
     seeds: tuple[int, ...]
 
 
+class TooFewSolved(ExpertError):
+    """The expert solves so few seeds that collecting was given up.
+
+    Attributes:
+        attempts: seeds tried, in order and without gaps.
+        seeds: scene seeds of those that were solved; their demonstrations are in the store.
+        failures: code -> attempts that failed so.
+    """
+
+    def __init__(self, spec: Task, attempts: int, seeds: tuple[int, ...], failures: dict[str, int], example: str):
+        self.attempts, self.seeds, self.failures = attempts, seeds, failures
+        code = next(iter(failures))
+        super().__init__(
+            f"the expert solved {len(seeds)} of {attempts} seeds of '{spec.name}' on {spec.robot.name};"
+            f" {failures[code]} failed with {code} ({example[:160]}): simplify the sentence or choose another robot"
+        )
+
+
 def collect(
     spec: Task,
     out_dir: Path | str,
@@ -86,7 +104,7 @@ def collect(
 
     Raises:
         ConfigError: n or workers below 1.
-        ExpertError: the expert solves less than a quarter of the seeds.
+        TooFewSolved: the expert solves less than a quarter of the seeds.
         DataError: ``out_dir`` holds demonstrations of another task.
     """
     if n < 1 or workers < 1:
@@ -100,12 +118,10 @@ def collect(
             attempts = _attempt(spec, store, done, start_args, n=n, first=first, workers=workers, bar=bar)
     finally:
         write_json(Path(out_dir) / _SUMMARY, {"wall_s": spent + time.monotonic() - start})
-    failures = Counter(failure.code for s, failure in store.failures().items() if s in attempts)
+    failures = _failures(store, attempts)
     wall_s = max(1e-9, spent + time.monotonic() - start)
     seeds = tuple(sorted(s for s in attempts if done[s]))
-    return DemoReport(
-        n, len(attempts), n / len(attempts), n, 60 * n / wall_s, wall_s, Path(out_dir), dict(failures), seeds
-    )
+    return DemoReport(n, len(attempts), n / len(attempts), n, 60 * n / wall_s, wall_s, Path(out_dir), failures, seeds)
 
 
 def _store_info(spec: Task) -> StoreInfo:
@@ -125,7 +141,7 @@ def _attempt(
     """Try seeds in order until ``n`` of a gap-free prefix succeeded; returns that prefix."""
     order = _seeds(first)
     prefix: list[int] = []
-    successes = 0
+    successes = 0  # in the prefix
     with worker_pool(workers, _start_worker, start_args) as pool:
         running: dict[Future, int] = {}
         queued: list[int] = []
@@ -137,7 +153,8 @@ def _attempt(
                 bar.update(int(ok))
                 if successes == n:
                     return set(prefix)
-                _check_worth(spec, store, len(prefix), successes)
+                if len(prefix) >= _GIVE_UP_AFTER and successes < _MIN_SUCCESS * len(prefix):
+                    raise _too_few(spec, store, prefix, done)
             # Never more in flight than can still be needed: no seed is solved in vain.
             while len(running) < 2 * workers and successes + _open(queued, prefix, done) < n:
                 seed = next(order)
@@ -161,16 +178,15 @@ def _seeds(first: int) -> Iterator[int]:
         index += 1
 
 
-def _check_worth(spec: Task, store: RawStore, attempts: int, successes: int) -> None:
-    if attempts < _GIVE_UP_AFTER or successes >= _MIN_SUCCESS * attempts:
-        return
-    failures = store.failures()
-    code, count = Counter(f.code for f in failures.values()).most_common(1)[0]
-    example = next(f.message for f in failures.values() if f.code == code)
-    raise ExpertError(
-        f"the expert solved {successes} of {attempts} seeds of '{spec.name}' on {spec.robot.name}; {count} failed with"
-        f" {code} ({example[:160]}): simplify the sentence or choose another robot"
-    )
+def _failures(store: RawStore, seeds: Collection[int]) -> dict[str, int]:
+    """Code -> how many of the seeds failed so, most frequent first."""
+    return dict(Counter(failure.code for s, failure in store.failures().items() if s in seeds).most_common())
+
+
+def _too_few(spec: Task, store: RawStore, tried: Sequence[int], done: dict[int, bool]) -> TooFewSolved:
+    failures = _failures(store, tried)
+    example = next(f.message for s, f in store.failures().items() if s in tried and f.code == next(iter(failures)))
+    return TooFewSolved(spec, len(tried), tuple(sorted(s for s in tried if done[s])), failures, example)
 
 
 # Worker.

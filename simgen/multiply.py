@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +24,9 @@ from robostack.evaluation.stats import wilson
 from robostack.sim.cards import load_asset
 from robostack.task.check import check
 from robostack.task.spec import Entity, TaskSpec
-from simgen.demos import DemoReport, collect
+from simgen.demos import DemoReport, TooFewSolved, collect
 from simgen.experts.keyframe import FILE
-from simgen.experts.method import ORDER
+from simgen.experts.method import ORDER, weights_path
 from simgen.teach import Shown, scaled, teach, write_keyframes
 
 Methods = Literal["keyframe", "expert"]
@@ -51,23 +51,25 @@ class Instance:
 
 @dataclass(frozen=True)
 class Harvest:
-    """Demonstrations of one instance.
+    """What came of one instance.
 
     Attributes:
-        by_expert: demonstrations in which the expert had to help, subgoal by subgoal, after the method asked for.
-        refused: why there are none.
+        report: of its demonstrations; None where it was refused.
+        attempts: scenes tried.
+        accepted: scenes that the method asked for solved alone.
+        by_expert: scenes in which the expert had to help, subgoal by subgoal, after the method asked for.
+        failures: code -> scenes that failed so.
+        refused: why there are no demonstrations: too few scenes were solved, or there is no scene.
     """
 
     instance: Instance
     folder: Path
-    report: DemoReport | None
+    report: DemoReport | None = None
+    attempts: int = 0
+    accepted: int = 0
     by_expert: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
     refused: str = ""
-
-    @property
-    def accepted(self) -> int:
-        """Demonstrations that the method asked for gave alone."""
-        return self.report.n - self.by_expert if self.report else 0
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ class MultiplyReport:
 
     Attributes:
         n: demonstrations kept; each held its goal and replays bit-exactly.
-        attempts: scenes tried for them.
-        accepted: of the demonstrations, those that the method asked for gave alone.
+        attempts: scenes tried, those of refused instances included.
+        accepted: scenes that the method asked for solved alone, those of refused instances included.
         acceptance: accepted / attempts, with Wilson's 95 % interval.
         instances: variations that gave demonstrations.
+        refused: variations that were given up, since too few of their scenes were solved or there is none.
     """
 
     n: int
@@ -89,6 +92,7 @@ class MultiplyReport:
     ci_low: float
     ci_high: float
     instances: int
+    refused: int
     harvests: tuple[Harvest, ...]
 
 
@@ -103,6 +107,7 @@ def multiply(
     methods: Methods = "keyframe",
     fallback: bool = False,
     keyframes: Path | None = None,
+    folder: Path | None = None,
     seed: int = 1,
     workers: int = 1,
     progress: bool = False,
@@ -122,6 +127,7 @@ def multiply(
         methods: ``keyframe`` carries demonstrations over; ``expert`` solves every scene anew.
         fallback: whether the expert may help where keyframes fail; the acceptance counts these as refused.
         keyframes: the file of the task's certificate; the expert demonstrates the task where it is not enough.
+        folder: of the task, with the actors that were learned for its subgoals; they serve every instance.
         seed: picks variations and scenes; another one than that of the certificate's scenes.
         workers: processes.
         progress: whether to show progress bars.
@@ -131,6 +137,19 @@ def multiply(
         UnknownName: no such way.
         ExpertError: no instance gave as much as was asked of it.
     """
+    _check(methods, n, instances, size_jitter)
+    out_dir, chosen = Path(out_dir), vary(spec, instances, size_jitter=size_jitter, recolor=recolor, seed=seed)
+    shown: Shown = teach(spec, out_dir / FILE, keyframes, folder) if methods == "keyframe" else {}
+    allowed = None if methods == "expert" else ("keyframe", *ORDER) if fallback else ("keyframe",)
+    options = {"seed": seed, "workers": workers, "progress": progress, "methods": allowed}
+    harvests = _gather(chosen, out_dir, n, shown, folder, options)
+    write_json(out_dir / "instances.json", {"instances": [_values(harvest) for harvest in harvests]})
+    if not any(harvest.report for harvest in harvests):
+        raise ExpertError(f"no instance of '{spec.name}' gave demonstrations: {harvests[-1].refused}")
+    return _report(harvests)
+
+
+def _check(methods: str, n: int, instances: int, size_jitter: float) -> None:
     if methods not in METHODS:
         raise UnknownName("methods", methods, METHODS)
     if n < 1 or instances < 1 or not 0.0 <= size_jitter <= 0.5:
@@ -138,25 +157,23 @@ def multiply(
             f"multiplication needs n >= 1, instances >= 1 and size_jitter in 0 to 0.5, not n={n}, "
             f"instances={instances}, size_jitter={size_jitter:g}"
         )
-    out_dir, chosen = Path(out_dir), vary(spec, instances, size_jitter=size_jitter, recolor=recolor, seed=seed)
-    shown: Shown = teach(spec, out_dir / FILE, keyframes) if methods == "keyframe" else {}
-    allowed = None if methods == "expert" else ("keyframe", *ORDER) if fallback else ("keyframe",)
+
+
+def _gather(
+    chosen: Sequence[Instance], out_dir: Path, n: int, shown: Shown, folder: Path | None, options: dict[str, Any]
+) -> tuple[Harvest, ...]:
+    """Demonstrations of the instances in turn, until there are ``n``."""
     harvests: list[Harvest] = []
     missing = n
     for index, instance in enumerate(chosen):
         share = -(-missing // (len(chosen) - index))
         if not share:
             break
-        folder = _instance_folder(instance, out_dir, shown)
-        options = {"seed": seed, "workers": workers, "progress": progress, "methods": allowed}
-        harvest = _harvest(instance, folder, share, options)
+        own = _instance_folder(instance, out_dir, shown, folder)
+        harvest = _harvest(instance, own, share, options)
         missing -= harvest.report.n if harvest.report else 0
         harvests.append(harvest)
-    if missing == n:
-        raise ExpertError(f"no instance of '{spec.name}' gave demonstrations: {harvests[-1].refused}")
-    report = _report(n - missing, harvests)
-    write_json(out_dir / "instances.json", {"instances": [_values(harvest) for harvest in harvests]})
-    return report
+    return tuple(harvests)
 
 
 def vary(spec: TaskSpec, count: int, *, size_jitter: float, recolor: bool, seed: int) -> list[Instance]:
@@ -221,12 +238,15 @@ def _exchange(colors: Sequence[str], rng: np.random.Generator) -> dict[str, str]
     return {old: color for old, color in zip(used, new, strict=True) if old != color}
 
 
-def _instance_folder(instance: Instance, out_dir: Path, shown: Shown) -> Path:
-    """A task's folder for an instance: its spec, and the demonstrations as they would be with its objects."""
+def _instance_folder(instance: Instance, out_dir: Path, shown: Shown, origin: Path | None) -> Path:
+    """A task's folder for an instance: its spec, the demonstrations as they would be with its objects, the actors."""
     folder = out_dir / instance.spec.id
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "task.json", f"{instance.spec.to_json()}\n".encode())
+    for index in range(len(instance.spec.subgoals)):
+        if (learned := weights_path(origin, index)) is not None:
+            write_atomic(folder / learned.name, learned.read_bytes())
     if shown:
         resized = scaled(shown, instance.scale)
         write_keyframes(json.loads(_reworded(json.dumps(resized), instance.colors)), folder / FILE)
@@ -234,38 +254,54 @@ def _instance_folder(instance: Instance, out_dir: Path, shown: Shown) -> Path:
 
 
 def _harvest(instance: Instance, folder: Path, n: int, options: dict[str, Any]) -> Harvest:
+    demos = folder / "demos"
     try:
-        report = collect(instance.spec, folder / "demos", n=n, folder=folder, **options)
-    except (ExpertError, SceneError) as error:
-        return Harvest(instance, folder, None, refused=str(error))
-    return Harvest(instance, folder, report, _helped(report) if options["methods"] else 0)
+        report = collect(instance.spec, demos, n=n, folder=folder, **options)
+    except SceneError as error:
+        return Harvest(instance, folder, refused=str(error))
+    except TooFewSolved as error:
+        report, tried, refused = None, error, str(error)
+    else:
+        tried, refused = report, ""
+    helped = _helped(demos, tried.seeds) if options["methods"] else 0
+    accepted = len(tried.seeds) - helped
+    return Harvest(instance, folder, report, tried.attempts, accepted, helped, tried.failures, refused)
 
 
-def _helped(report: DemoReport) -> int:
+def _helped(store_dir: Path, seeds: Sequence[int]) -> int:
     """Demonstrations of which not all was done by keyframes."""
-    store = RawStore(report.store_dir)
-    return sum(bool(set(store.load(seed).methods) - {"keyframe", ""}) for seed in report.seeds)
+    store = RawStore(store_dir)
+    return sum(bool(set(store.load(seed).methods) - {"keyframe", ""}) for seed in seeds)
 
 
-def _report(n: int, harvests: Sequence[Harvest]) -> MultiplyReport:
+def _report(harvests: tuple[Harvest, ...]) -> MultiplyReport:
     good = [harvest.report for harvest in harvests if harvest.report is not None]
-    attempts, accepted = sum(report.attempts for report in good), sum(harvest.accepted for harvest in harvests)
+    attempts, accepted = sum(harvest.attempts for harvest in harvests), sum(harvest.accepted for harvest in harvests)
     low, high = wilson(accepted, attempts)
-    return MultiplyReport(n, attempts, accepted, accepted / attempts, low, high, len(good), tuple(harvests))
+    return MultiplyReport(
+        n=sum(report.n for report in good),
+        attempts=attempts,
+        accepted=accepted,
+        acceptance=accepted / attempts,
+        ci_low=low,
+        ci_high=high,
+        instances=len(good),
+        refused=len(harvests) - len(good),
+        harvests=harvests,
+    )
 
 
 def _values(harvest: Harvest) -> dict[str, object]:
-    report = harvest.report
-    counts: dict[str, object] = {"refused": harvest.refused}
-    if report:
-        interval = wilson(harvest.accepted, report.attempts)
-        counts = {
-            "demos": report.n,
-            "attempts": report.attempts,
-            "accepted": harvest.accepted,
-            "by_expert": harvest.by_expert,
-            "wilson95": [round(bound, 4) for bound in interval],
-            "failures": report.failures,
-        }
-    varied = {"scale": harvest.instance.scale, "colors": dict(harvest.instance.colors)}
-    return {"task_id": harvest.instance.spec.id, **varied, **counts}
+    low, high = wilson(harvest.accepted, harvest.attempts) if harvest.attempts else (0.0, 1.0)
+    return {
+        "task_id": harvest.instance.spec.id,
+        "scale": harvest.instance.scale,
+        "colors": dict(harvest.instance.colors),
+        "demos": harvest.report.n if harvest.report else 0,
+        "attempts": harvest.attempts,
+        "accepted": harvest.accepted,
+        "by_expert": harvest.by_expert,
+        "wilson95": [round(low, 4), round(high, 4)],
+        "failures": dict(harvest.failures),
+        "refused": harvest.refused,
+    }

@@ -21,13 +21,14 @@ _DECIMALS = 7  # of a position [m]
 Shown = Mapping[str, list[dict[str, Any]]]
 
 
-def teach(spec: TaskSpec, path: Path, certified: Path | None = None) -> Shown:
+def teach(spec: TaskSpec, path: Path, certified: Path | None = None, folder: Path | None = None) -> Shown:
     """Demonstrations by seed as keyframes, kept in ``path``.
 
     Args:
         spec: the task.
         path: read when it is there; else written.
         certified: keyframes of the task's certificate; taken where they hold the paths of all subgoals.
+        folder: of the task, with what its methods have learned.
 
     Raises:
         ExpertError: there are none, and the expert cannot demonstrate the task.
@@ -38,7 +39,7 @@ def teach(spec: TaskSpec, path: Path, certified: Path | None = None) -> Shown:
             shown = json.loads(known.read_text(encoding="utf-8"))
             break
     else:
-        shown = _demonstrate(spec)
+        shown = _demonstrate(spec, folder)
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_keyframes(shown, path)
@@ -61,8 +62,8 @@ def scaled(shown: Shown, factor: float) -> Shown:
     return {seed: [resized(key) for key in keys] for seed, keys in shown.items()}
 
 
-def _demonstrate(spec: TaskSpec) -> Shown:
-    expert, shown, code = Expert(TaskEnv(spec)), {}, "nothing was tried"
+def _demonstrate(spec: TaskSpec, folder: Path | None) -> Shown:
+    expert, shown, code = Expert(TaskEnv(spec), folder=folder), {}, "nothing was tried"
     for seed in map(train_seed, range(_ATTEMPTS)):
         try:
             _, code = expert.solve(seed)

@@ -164,7 +164,8 @@ def test_a_foreign_checkpoint_is_refused(finished, tmp_path, capsys, monkeypatch
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "model.ckpt").write_bytes(b"\x80\x04N.")
-    refused(capsys, "eval", f"checkpoint={foreign}", f"task={finished}", "n=1", "workers=1")
+    err = refused(capsys, "eval", f"checkpoint={foreign}", f"task={finished}", "n=1", "workers=1")
+    assert "is not a robostack checkpoint" in err
 
 
 def test_a_checkpoint_of_another_robot_is_refused(finished, tmp_path, capsys, monkeypatch):
@@ -180,7 +181,9 @@ def test_a_half_written_dataset_is_refused(finished, tmp_path, capsys, monkeypat
     run = damaged(finished, tmp_path)
     table = next((run / "dataset" / "data").rglob("*.parquet"))
     table.write_bytes(table.read_bytes()[:-200])
-    refused(capsys, "train", f"dataset={run}", "policy.steps=1")
+    err = refused(capsys, "train", f"dataset={run}", "policy.steps=1")
+    assert table.name in err
+    assert "is half-written or damaged" in err
 
 
 def test_a_dataset_with_nan_is_refused(finished, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from policies.discrete import DiscreteDims
 from policies.samplers.noise import LaneNoise
 from policies.samplers.schedule import NoiseSchedule
 
@@ -18,6 +19,11 @@ SamplerState = Mapping[str, Tensor]
 @runtime_checkable
 class Codec(Protocol):
     """Actions between the world and the network; see ``policies.units``."""
+
+    @property
+    def discrete(self) -> DiscreteDims:
+        """Binary columns of the actions."""
+        ...
 
     def encode(self, actions: Tensor) -> Tensor:
         """To network units."""

@@ -15,8 +15,8 @@ from robostack.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class _Ladder(ABC):
-    """Descends ``steps`` evenly spaced levels of the schedule."""
+class Ladder(ABC):
+    """Descends ``steps`` levels of the schedule, evenly spaced, and remembers nothing between decisions."""
 
     steps: int
 
@@ -32,10 +32,6 @@ class _Ladder(ABC):
         ks = [i * stride for i in reversed(range(self.steps))]
         return list(zip(ks, [*ks[1:], -1], strict=True))
 
-    @abstractmethod
-    def coefs(self, schedule: NoiseSchedule, k: int, k_next: int) -> StepCoefs:
-        """Coefficients of one step."""
-
     def evaluations(self, K: int) -> int:
         """Network evaluations per decision."""
         return len(self.levels(K))
@@ -50,6 +46,19 @@ class _Ladder(ABC):
         del mask  # Unused.
         return state
 
+    @abstractmethod
+    def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
+        """Draw a chunk."""
+
+
+@dataclass(frozen=True)
+class OneStep(Ladder):
+    """Every step uses the estimate of its own level only."""
+
+    @abstractmethod
+    def coefs(self, schedule: NoiseSchedule, k: int, k_next: int) -> StepCoefs:
+        """Coefficients of one step."""
+
     def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
         """Draw a chunk."""
         x = noise.draw()
@@ -61,7 +70,7 @@ class _Ladder(ABC):
 
 
 @dataclass(frozen=True)
-class DDPM(_Ladder):
+class DDPM(OneStep):
     """Ancestral sampling: fresh noise at every step but the last."""
 
     steps: int = 100
@@ -72,7 +81,7 @@ class DDPM(_Ladder):
 
 
 @dataclass(frozen=True)
-class DDIM(_Ladder):
+class DDIM(OneStep):
     """Deterministic after the first draw, unless ``eta`` > 0."""
 
     steps: int = 10

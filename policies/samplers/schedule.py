@@ -89,6 +89,28 @@ class NoiseSchedule:
         noise = eta * math.sqrt((1 - b) / (1 - a) * (1 - a / b))
         return StepCoefs(x0=math.sqrt(b), x=0.0, eps=math.sqrt(max(1 - b - noise**2, 0.0)), noise=noise)
 
+    def log_snr(self, k: int) -> float:
+        """``lambda_k = log(sqrt(abar_k) / sigma_k)``."""
+        abar = float(self.abar[k])
+        return 0.5 * math.log(abar / (1 - abar))
+
+    def even_in_log_snr(self, top: int, count: int) -> tuple[int, ...]:
+        """``count`` levels from ``top`` down to 0 whose signal-to-noise ratios grow by about the same factor.
+
+        Raises:
+            ConfigError: more levels than there are.
+        """
+        if not count - 1 <= top < len(self):
+            raise ConfigError(f"{count} sampling steps do not fit between level {top} and 0 of {len(self)} levels")
+        lam = np.array([self.log_snr(k) for k in range(len(self))])
+        wanted = np.linspace(lam[top], lam[0], count) if count > 1 else lam[:1]
+        levels: list[int] = []
+        for i, goal in enumerate(wanted):
+            k = int(np.abs(lam - goal).argmin())
+            k = min(k, levels[-1] - 1) if levels else k  # Neighbours may round to the same level,
+            levels.append(max(k, count - 1 - i))  # and each of those to come needs one of its own.
+        return tuple(levels)
+
 
 def split(
     prediction: str, x: Tensor, pred: Tensor, sqrt_abar: Tensor | float, sigma: Tensor | float

@@ -18,12 +18,13 @@ def execute(args: Sequence[str]) -> int:
     """Collect and export."""
     settings = load_settings("demos", args)
     console = make_console(settings, STAGES)
-    spec = stages.find_task(settings["task"])
+    spec, folder = stages.find_task(settings["task"]), stages.find_task_folder(settings["task"])
     workers = stages.resolve_workers(settings["workers"])
     with open_workspace("demos", settings, note=console.note) as paths:
         stages.save_task(spec, paths)
         with console.stage("demos") as stage:
-            demos = stages.collect_demos(settings, spec, paths, console, n=settings["n"], workers=workers)
+            options = {"n": settings["n"], "workers": workers, "folder": folder}
+            demos = stages.collect_demos(settings, spec, paths, console, **options)
             stage.result = demos_line(demos)
         with console.stage("dataset") as stage:
             dataset = stages.export_dataset(settings, settings, spec, demos, paths, console)

@@ -33,11 +33,13 @@ def execute(args: Sequence[str]) -> int:
                 paths.root,
                 **{key: settings[key] for key in _PASSED},
                 keyframes=path.parent / "keyframes.json",
+                folder=path.parent,
                 workers=workers,
                 progress=console.progress,
             )
             rate = f"{report.acceptance:.0%} ({100 * report.ci_low:.0f} to {report.ci_high:.0%})"
-            stage.result = f"{report.n} kept, {report.accepted} of {report.attempts} scenes accepted, {rate}"
+            refused = f", {report.refused} of {len(report.harvests)} instances given up" if report.refused else ""
+            stage.result = f"{report.n} kept, {report.accepted} of {report.attempts} scenes accepted, {rate}{refused}"
         with console.stage("datasets") as stage:
             kept = [harvest for harvest in report.harvests if harvest.report is not None]
             for harvest in kept:
@@ -55,9 +57,9 @@ def execute(args: Sequence[str]) -> int:
 def _line(harvest: Any) -> str:
     """``instance 3f1c9a0b7d52e681, size 1.05: 24 of 25 accepted, 96 % (80 to 99 %)``."""
     name = f"instance {harvest.instance.spec.id}, size {harvest.instance.scale:g}"
+    k, n = harvest.accepted, harvest.attempts
     if harvest.report is None:
-        return f"{name}: none, {harvest.refused}"
-    k, n = harvest.accepted, harvest.report.attempts
+        return f"{name}: given up, {harvest.refused}"
     low, high = wilson(k, n)
     helped = f", {harvest.by_expert} more by the expert" if harvest.by_expert else ""
     return f"{name}: {k} of {n} accepted, {k / n:.0%} ({100 * low:.0f} to {high:.0%}){helped}"

@@ -53,6 +53,11 @@ def find_task(given: str) -> Task:
     return BENCHMARKS[given]() if given in BENCHMARKS else load_task(find_task_file(given))
 
 
+def find_task_folder(given: str) -> Path | None:
+    """Where the task that ``find_task`` finds lies; None for a benchmark."""
+    return None if given in BENCHMARKS else find_task_file(given).parent
+
+
 def find_task_file(given: str) -> Path:
     """The ``task.json`` of ``task=<file or folder>``, or of the library's task whose id begins with what is given.
 
@@ -91,10 +96,12 @@ def check_scene(settings: Settings, spec: TaskSpec) -> Any:
 # Demonstrations.
 
 
-def collect_demos(settings: Settings, spec: Task, paths: RunPaths, console: Console, *, n: int, workers: int) -> Any:
+def collect_demos(
+    settings: Settings, spec: Task, paths: RunPaths, console: Console, *, n: int, workers: int, **options: Any
+) -> Any:
     """Expert demonstrations into ``demos/``; returns simgen's DemoReport."""
-    collect = target(settings, "collect")
-    return collect(spec, paths.demos, n=n, seed=settings["seed"], workers=workers, progress=console.progress)
+    seed, progress = settings["seed"], console.progress
+    return target(settings, "collect")(spec, paths.demos, n=n, seed=seed, workers=workers, progress=progress, **options)
 
 
 def export_dataset(

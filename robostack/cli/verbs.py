@@ -79,7 +79,7 @@ VERBS: dict[str, Verb] = {
             "eval checkpoint=<folder> [task=<task.json>] [key=value ...]",
             (
                 "robostack eval checkpoint=outputs/my_policy n=100",
-                "robostack eval checkpoint=outputs/my_policy task=outputs/my_task sampler=ddpm100 n=200",
+                "robostack eval checkpoint=outputs/my_policy sampler=ddpm100 execution=rtc latency=fixed:150 n=200",
             ),
         ),
         Verb(

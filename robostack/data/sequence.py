@@ -7,7 +7,7 @@ last row its last row; a window never crosses an episode.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 
 class SequenceSampler:
@@ -60,3 +60,14 @@ class SequenceSampler:
         low, high = self._start[indices, None], self._stop[indices, None] - 1
         rows = np.clip(first + np.arange(self.Tp), low, high)
         return rows[:, : self.To], rows
+
+    def later(self, indices: Int[np.ndarray, " B"], share: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
+        """Rows between the current one of each window (``share`` 0) and the last one of its episode (``share`` 1)."""
+        last = self._stop[indices] - 1
+        now = np.minimum(self._first[indices] + self.To - 1, last)
+        return now + np.ceil(share * (last - now)).astype(np.int64)
+
+    def padded(self, indices: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "B Tp"]:
+        """Which actions of the windows ``indices`` lie outside of their episode."""
+        rows = self._first[indices, None] + np.arange(self.Tp)
+        return (rows < self._start[indices, None]) | (rows >= self._stop[indices, None])

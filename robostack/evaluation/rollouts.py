@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -237,7 +237,8 @@ def _start_worker(spec_json: str, setting: _Setting, out_dir: Path) -> None:
     executor.reset(0)
     obs = env.observe()
     while len(executor.latency.samples_s) < _WARM_UP:  # the first calls allocate and are not what a decision costs
-        executor.act(obs)
+        with suppress(InvalidAction):  # each episode says so itself
+            executor.act(obs)
         obs = dataclasses.replace(obs, t_s=obs.t_s + env.dt_s)
     _worker = env, executor, out_dir
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -162,7 +161,7 @@ class Executor:
         plan = self._active_plan(t_s)
         with self.latency.measure():
             chunk = self.policy.infer(window, plan)
-        self._count(getattr(self.policy, "evaluations", None))
+        self._count_evaluations()
         delay = self.model.steps(self.latency.samples_s[-1], self._dt_s)
         self._delays.add(delay)
         ready_s = t_s + delay * self._dt_s
@@ -190,11 +189,12 @@ class Executor:
         assert self._pose is not None, "without latency there is no waiting"
         return obs.state[self._pose].astype(float)
 
-    def _count(self, evaluations: Any) -> None:
-        if evaluations is None or self.evaluations is None:
+    def _count_evaluations(self) -> None:
+        count = getattr(self.policy, "evaluations", None)
+        if count is None or self.evaluations is None:
             self.evaluations = None
         else:
-            self.evaluations += int(np.max(evaluations))
+            self.evaluations += int(np.max(np.asarray(count())))
 
 
 def _pose_columns(features: Features) -> list[int] | None:

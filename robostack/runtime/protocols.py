@@ -62,8 +62,8 @@ class Policy(Protocol):
         """Predict from an observation with leading axes (B, To); the chunk has shape (B, n, Da), n >= Ta.
 
         A policy that can continue a plan says so with an attribute ``continues_plans = True``, and agrees with ``plan``
-        where it is frozen; others ignore it. One that counts network evaluations has those of its last decision in an
-        attribute ``evaluations``, one number or one per lane.
+        where it is frozen; others ignore it. One that counts its network evaluations has a method ``evaluations()``,
+        those of the last decision of each lane.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import re
@@ -62,15 +63,27 @@ def load_description(card: RobotCard) -> mujoco.MjSpec:
 
 
 def _lighten(mesh, path: Path) -> None:
-    """Merge the vertices of a dense binary STL within small cells; others stay files.
+    """Merge the vertices of a dense binary STL within small cells; others stay files."""
+    mesh.file, merged = str(path), None
+    if path.suffix.lower() == ".stl":
+        stat = path.stat()
+        merged = _merged(path, stat.st_mtime_ns, stat.st_size)
+    if merged is not None:
+        mesh.file = ""
+        mesh.uservert, mesh.userface = merged
+
+
+@functools.lru_cache(maxsize=64)
+def _merged(path: Path, changed_ns: int, size_bytes: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Flat vertices and faces of a dense STL, kept while the file stays as it is; None for any other.
 
     Printed parts come as CAD exports of tens of thousands of faces, which cost seconds to compile and 40 ms a frame.
     """
-    mesh.file = str(path)
-    data = path.read_bytes() if path.suffix.lower() == ".stl" else b""
+    del changed_ns, size_bytes  # Unused: part of what the result is remembered by.
+    data = path.read_bytes()
     count = int.from_bytes(data[80:84], "little") if len(data) > 84 else 0
     if count < _MANY_FACES or len(data) != 84 + 50 * count:
-        return
+        return None
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
     corners = np.frombuffer(data, record, count, 84)["corners"].reshape(-1, 3).astype(float)
     cells = np.round(corners / _CELL).astype(np.int64)
@@ -81,7 +94,7 @@ def _lighten(mesh, path: Path) -> None:
     faces = owner.reshape(-1, 3)
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (c != a)]
-    mesh.file, mesh.uservert, mesh.userface = "", vertices.ravel(), faces.ravel()
+    return vertices.ravel(), faces.ravel()
 
 
 def _parse(path: Path) -> mujoco.MjSpec:

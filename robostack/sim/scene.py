@@ -38,8 +38,8 @@ class Scene:
         self.spec = spec
         self.card: RobotCard = load_robot(spec.robot.name)
         self.substeps = _substeps(spec)
-        mj_spec, shapes = assemble(spec, self.card)
         try:
+            mj_spec, shapes = assemble(spec, self.card)
             self.model = mj_spec.compile()
         except ValueError as error:
             raise SceneError(

@@ -70,7 +70,8 @@ def feedback(
         out_dir.mkdir(parents=True, exist_ok=True)
     write_json(out_dir / "plan.json", plan_values(plan))
     wanted = [step for step in plan.steps if step.demos] if gather else []
-    specs = {step.node.task_id: _find(step) for step in wanted}  # before the first demonstration is collected
+    files = {step.node.task_id: _find(step) for step in wanted}
+    specs = {task_id: TaskSpec.load(path) for task_id, path in files.items()}  # before anything is collected
     collected: dict[str, DemoReport] = {}
     refused: dict[str, str] = {}
     for step in wanted:
@@ -83,6 +84,7 @@ def feedback(
                 seed=seed,
                 workers=workers,
                 progress=progress,
+                folder=files[task_id].parent,
             )
         except ExpertError as error:
             refused[task_id] = str(error)
@@ -126,14 +128,14 @@ def _values(step: Step) -> dict[str, Any]:
     return values | {"p": round(step.node.p, 4), "why": step.why} | ({"other": step.other} if step.other else {})
 
 
-def _find(step: Step) -> TaskSpec:
-    """The task of a step: beside its evaluation, or in a library."""
+def _find(step: Step) -> Path:
+    """The ``task.json`` of a step: beside its evaluation, or in a library."""
     node = step.node
     if node.path and Path(node.path).is_file():
-        return TaskSpec.load(node.path)
+        return Path(node.path)
     roots: Sequence[Path] = [root / "tasks" for root in data_dirs()]
     try:
-        return TaskSpec.load(find_folder(node.task_id, roots) / "task.json")
+        return find_folder(node.task_id, roots) / "task.json"
     except UnknownName as error:
         known = error.available
         raise UnknownName("task of the report", node.task_id, known, "Keep task.json beside metrics.json.") from error

@@ -20,7 +20,13 @@ from robostack.task.spec import Subgoal
 from simgen.experts.result import Result
 from simgen.experts.skills import Skills
 
-ORDER = ("skill", "motion", "trajopt", "rl")  # cheapest first
+ORDER = ("skill", "motion", "rl", "trajopt")  # cheapest first: what was learned before costs nothing to try
+
+
+def weights_path(folder: Path | None, index: int) -> Path | None:
+    """The file of the actor that was learned for a subgoal of the task in ``folder``; None when there is none."""
+    path = None if folder is None else folder / f"rl_{index}.npz"
+    return path if path is not None and path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from jaxtyping import Float
 from robostack.errors import CheckpointError
 from robostack.sim.env import TaskEnv
 from robostack.task.spec import Subgoal
-from simgen.experts.method import Context
+from simgen.experts.method import Context, weights_path
 from simgen.experts.result import Code, Result
-from simgen.experts.rl_env import Eye, Limb, Moves
+from simgen.experts.rl_env import Eye, Limb, Moves, Send
 from simgen.experts.skills import Skills
 from simgen.experts.trajopt_cost import Objective
+from simgen.experts.trajopt_moves import philox
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Actor:
         weights, biases: per layer (out, in) and (out,).
         mean, scale: the observation is normalised to (observation - mean) * scale.
         moves: what a decision does.
+        noise: spread of what is added to every decision when the actor is run. A policy that soft actor-critic learns
+            is stochastic: without noise it may stay for ever between two things that attract it alike.
     """
 
     weights: tuple[Float[np.ndarray, "_ _"], ...]
@@ -40,6 +43,7 @@ class Actor:
     mean: Float[np.ndarray, " Do"]
     scale: Float[np.ndarray, " Do"]
     moves: Moves
+    noise: float = 0.0
 
     def decide(self, observation: Float[np.ndarray, " Do"]) -> Float[np.ndarray, " A"]:
         """The decision for one observation; the same bits in every process."""
@@ -52,9 +56,10 @@ class Actor:
         """Write an npz."""
         layers: dict[str, Any] = {f"w{i}": w for i, w in enumerate(self.weights)}
         layers |= {f"b{i}": b for i, b in enumerate(self.biases)}
-        moves = np.array([self.moves.repeat, self.moves.window, self.moves.grip, *self.moves.step])
+        moves = np.array([self.moves.repeat, self.moves.window, self.moves.grip, self.moves.height, *self.moves.step])
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, format=FORMAT, mean=self.mean, scale=self.scale, moves=moves, **layers)
+        whole = {"format": FORMAT, "mean": self.mean, "scale": self.scale, "moves": moves, "noise": self.noise}
+        np.savez_compressed(path, **whole, **layers)
 
     @classmethod
     def load(cls, path: Path) -> Actor:
@@ -65,11 +70,11 @@ class Actor:
             depth = sum(name.startswith("w") for name in values)
             if int(values["format"]) != FORMAT or depth < 1:
                 raise ValueError(f"format {values['format']}, {depth} layers")
-            repeat, window, grip, *step = values["moves"].tolist()
-            moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window), grip)
+            repeat, window, grip, height, *step = values["moves"].tolist()
+            moves = Moves(int(repeat), (step[0], step[1], step[2], step[3], step[4]), int(window), grip, height)
             layers = [(values[f"w{i}"], values[f"b{i}"]) for i in range(depth)]
             weights, biases = tuple(w for w, _ in layers), tuple(b for _, b in layers)
-            actor = cls(weights, biases, values["mean"], values["scale"], moves)
+            actor = cls(weights, biases, values["mean"], values["scale"], moves, float(values["noise"]))
             actor.check()
         except Exception as error:  # a damaged file fails in numpy, zipfile, zlib or here
             raise CheckpointError(f"{path} holds no learned actor ({error}): train it again with rl_train") from error
@@ -85,6 +90,8 @@ class Actor:
             if weight.shape != (len(bias), width):
                 raise ValueError(f"a layer of shape {weight.shape} cannot follow {width} inputs")
             width = len(bias)
+        if not 0.0 <= self.noise <= 1.0:
+            raise ValueError(f"noise {self.noise} is not within 0 to 1")
         if width != np.count_nonzero(self.moves.step) or self.scale.shape != self.mean.shape:
             raise ValueError(f"{width} outputs do not drive the steps {self.moves.step}")
 
@@ -96,8 +103,8 @@ class LearnedMethod:
 
     def attempt(self, ctx: Context, subgoal: Subgoal) -> Result:
         """Decide, act, look, until the subgoal holds; raises EpisodeOver when the episode ends meanwhile."""
-        path = None if ctx.folder is None else ctx.folder / f"rl_{ctx.index}.npz"
-        if path is None or not path.is_file():
+        path = weights_path(ctx.folder, ctx.index)
+        if path is None:
             return Result(Code.PRECOND_FALSE, f"no learned actor for subgoal {ctx.index}")
         actor = Actor.load(path)
         if ctx.env.t_s > 0.0:  # training started every episode from the rest pose
@@ -105,16 +112,33 @@ class LearnedMethod:
         limb, eye = Limb(ctx.env, ctx.skills, actor.moves), Eye(ctx.env, subgoal.goal)
         if eye.width != len(actor.mean):
             return Result(Code.PRECOND_FALSE, f"{path.name} expects {len(actor.mean)} observations, not {eye.width}")
+        run = Run(actor, limb, eye, philox("rl", ctx.scene_seed, ctx.index))
         objective, held = Objective(ctx.env, subgoal.goal, window=actor.moves.window), 0
-        eye.progress.begin()
-        limb.begin()
+        run.begin(ctx.send)
         while held < actor.moves.window:
-            poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
-            for (pose, opening), action in zip(poses.poses(), actions, strict=True):
-                ctx.send(action)
-                limb.moved(pose, opening)
+            run.step(ctx.send)
             held = held + 1 if objective.reached(ctx.env) else 0
         return Result(Code.OK)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An actor at work; ``rng`` draws its noise."""
+
+    actor: Actor
+    limb: Limb
+    eye: Eye
+    rng: np.random.Generator
+
+    def begin(self, send: Send) -> None:
+        """Go to where the actor starts."""
+        self.limb.begin(send)
+        self.eye.progress.begin()
+
+    def step(self, send: Send) -> None:
+        """Look, decide, act."""
+        decision = self.actor.decide(self.eye.look(self.limb.where()))
+        self.limb.decide(decision + self.actor.noise * self.rng.standard_normal(len(decision)), send)
 
 
 def success_rate(env: TaskEnv, actor: Actor, index: int, scene_seeds: list[int]) -> int:
@@ -123,15 +147,11 @@ def success_rate(env: TaskEnv, actor: Actor, index: int, scene_seeds: list[int])
     for scene_seed in scene_seeds:
         env.reset_scene(scene_seed)
         goal = env.task.subgoals[index].goal
-        limb, eye = Limb(env, Skills(env), actor.moves), Eye(env, goal)
+        run = Run(actor, Limb(env, Skills(env), actor.moves), Eye(env, goal), philox("rl", scene_seed, index))
         objective, held = Objective(env, goal, window=actor.moves.window), 0
-        eye.progress.begin()
-        limb.begin()
+        run.begin(env.apply)
         while held < actor.moves.window and not env.over:
-            poses, actions = limb.decide(actor.decide(eye.look(limb.where())))
-            for (pose, opening), action in zip(poses.poses(), actions, strict=True):
-                env.apply(action)
-                limb.moved(pose, opening)
+            run.step(env.apply)
             held = held + 1 if objective.reached(env) else 0
         solved += held >= actor.moves.window and not env.monitor.violated
     return solved

@@ -7,7 +7,9 @@ plus a prize when the subgoal holds with the gripper withdrawn. (Discounting the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -25,9 +27,13 @@ from simgen.experts.skills import Skills
 from simgen.experts.trajopt_cost import Objective, anchors, dense, destination, movables
 from simgen.experts.trajopt_rollout import Actions, ToolPath
 
+Send = Callable[[Float[np.ndarray, " Da"]], Any]  # takes one action for one control step
+
 _POTENTIAL, _REACH, _WIN = 10.0, 3.0, 5.0
 _SCALE, _LEAST = 0.1, 0.01  # of margins that begin satisfied, or nearly so [m]
 _PREPARE_TRIES = 20
+_DESCENT = 0.04  # in a decision's time [m]
+_PAST, _JITTER = 0.7, 0.6  # share of the scout's episodes that go past things; largest noise, in decisions
 _FEW = 3  # entities that are all seen; of more, as many of the nearest
 
 
@@ -41,18 +47,21 @@ class Moves:
             is 0 is not part of the action.
         window: decisions for which the subgoal must hold.
         grip: opening of the gripper to begin with, 0 closed, 1 open.
+        height: of the tool over the table to begin with [m]; 0 stays where it is.
     """
 
     repeat: int = 4
     step: tuple[float, float, float, float, float] = (0.04, 0.04, 0.04, 0.0, 0.0)
     window: int = 2
     grip: float = 0.0
+    height: float = 0.0
 
     def __post_init__(self):
-        if self.repeat < 1 or self.window < 1 or min(self.step) < 0 or not any(self.step) or not 0 <= self.grip <= 1:
+        counts, steps = min(self.repeat, self.window) >= 1, min(self.step) >= 0 and any(self.step)
+        if not (counts and steps and 0 <= self.grip <= 1 and 0 <= self.height < 1):
             raise ConfigError(
                 f"rl: repeat={self.repeat} and window={self.window} must be at least 1, some step of {self.step} > 0,"
-                f" grip={self.grip} within 0 to 1"
+                f" grip={self.grip} within 0 to 1, height={self.height} below 1"
             )
 
 
@@ -68,27 +77,33 @@ class Limb:
         self._low = np.array([x0 - 0.1, y0 - 0.1, floor, -np.pi / 2, 0.0])
         self._high = np.array([x1 + 0.1, y1 + 0.1, 0.35, np.pi / 2, 1.0])
 
-    def begin(self) -> None:
-        """The next decision starts with the gripper as learned."""
+    def begin(self, send: Send) -> None:
+        """Bring gripper and tool to where the first decision starts; ``send`` takes one action after the other."""
         self.skills.opening = self.moves.grip
+        height = np.clip(self.moves.height or self.where()[2], self._low[2], self._high[2])
+        while abs(up := height - self.where()[2]) > 1e-6:
+            self.follow(np.array([0.0, 0.0, np.clip(up, -_DESCENT, _DESCENT), 0.0, 0.0]), send)
 
     def where(self) -> Float[np.ndarray, "5"]:
         """The commanded pose and opening."""
         return np.array([*self.skills.pose.pos, self.skills.pose.yaw, self.skills.opening])
 
-    def decide(self, decision: Float[np.ndarray, " A"]) -> tuple[ToolPath, Float[np.ndarray, "T Da"]]:
-        """The path of a decision in [-1, 1] per active axis, evenly over the decision's control steps."""
-        start, move = self.where(), np.zeros(5)
+    def decide(self, decision: Float[np.ndarray, " A"], send: Send) -> None:
+        """Carry out a decision in [-1, 1] per active axis, evenly over its control steps."""
+        move = np.zeros(5)
         move[self.active] = np.clip(np.asarray(decision, float), -1.0, 1.0)
-        end = np.clip(start + move * self.moves.step, self._low, self._high)
+        self.follow(move * self.moves.step, send)
+
+    def follow(self, move: Float[np.ndarray, "5"], send: Send) -> None:
+        """Move the tool and the opening by so much in one decision's time, as far as the limits allow."""
+        start = self.where()
+        end = np.clip(start + move, self._low, self._high)
         share = np.arange(1, self.moves.repeat + 1)[:, None] / self.moves.repeat
         rows = start + share * (end - start)
         path = ToolPath(rows[:, :3], rows[:, 3], rows[:, 4])
-        return path, self.actions.of(path, self.env.controller.q)
-
-    def moved(self, pose: Pose, opening: float) -> None:
-        """Remember what was commanded."""
-        self.skills.pose, self.skills.opening = Pose(pose.pos.copy(), pose.yaw), opening
+        for (pose, opening), action in zip(path.poses(), self.actions.of(path, self.env.controller.q), strict=True):
+            send(action)
+            self.skills.pose, self.skills.opening = Pose(pose.pos.copy(), pose.yaw), opening
 
 
 class Progress:
@@ -193,7 +208,7 @@ class SubgoalEnv(gymnasium.Env):
                 "PLACEMENT_INFEASIBLE", f"{_PREPARE_TRIES} seeds in a row failed: see  robostack gen verify"
             )
         self.skills.reset()
-        self.limb.begin()
+        self.limb.begin(self.env.apply)
         self._held = 0
         self.eye.progress.begin()
         self._phi = self.eye.progress.potential()
@@ -201,10 +216,7 @@ class SubgoalEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray):
         """One decision."""
-        path, actions = self.limb.decide(action)
-        for (pose, opening), row in zip(path.poses(), actions, strict=True):
-            self.env.apply(row)
-            self.limb.moved(pose, opening)
+        self.limb.decide(action, self.env.apply)
         self._held = self._held + 1 if self.objective.reached(self.env) else 0
         won, lost = self._held >= self.objective.window, self.env.monitor.violated
         phi = self.eye.progress.potential()
@@ -215,3 +227,35 @@ class SubgoalEnv(gymnasium.Env):
 
     def _look(self) -> np.ndarray:
         return self.eye.look(self.limb.where())
+
+
+class Scout:
+    """Exploration to begin with: noisily straight for what is to be seen to next, or down beside it and then past it.
+
+    Every episode draws one of the two and an offset. Demonstrations in the replay buffer are what lets learning from
+    rare success begin (Vecerik et al. 2017, arXiv 1707.08817).
+    """
+
+    def __init__(self, env: SubgoalEnv, rng: np.random.Generator):
+        self.env, self.rng = env, rng
+        self._steps = np.asarray(env.limb.moves.step)
+
+    def begin(self) -> None:
+        """Draw how the next episode goes."""
+        scale = self.env.env.scene.card.object_scale
+        self._past, self._noise = self.rng.random() < _PAST, _JITTER * self.rng.random()
+        self._offset = 0.02 * scale * self.rng.standard_normal(3) + [0.0, 0.0, 0.025 * scale * self._past]
+        self._over, self._beside = 0.08 * scale, 0.12 * scale
+
+    def decide(self) -> Float[np.ndarray, " A"]:
+        """The decision in the present state."""
+        progress, active = self.env.eye.progress, self.env.limb.active
+        ahead = np.zeros(5)
+        ahead[:3] = progress.focus(progress.shares())[0] + self._offset
+        if self._past:
+            far = float(np.linalg.norm(ahead[:2]))
+            along = ahead[:2] / max(far, 1e-6)
+            low = ahead[2] > -0.3 * self._beside
+            ahead[:2] = along * (far + self._over if low or far > 1.2 * self._beside else min(0.0, far - self._beside))
+        decision = ahead[active] / self._steps[active] + self._noise * self.rng.standard_normal(len(active))
+        return np.clip(decision, -1.0, 1.0).astype(np.float32)

@@ -12,7 +12,8 @@ from simgen.gates.candidate import Candidate
 from simgen.gates.intents import PLACES, Intent, intents_of
 from simgen.gates.sets import canonical
 from simgen.gates.stage import Stage
-from simgen.gates.witness import Witness
+from simgen.gates.wishes import Wish
+from simgen.gates.witness import Witness, holds
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Bench:
         self.stage.restart(witness.seed)
         self.start = self.stage.save()
         self.start_poses = {name: self.stage.pose(name) for name in self.stage.world.entities}
+        self.start_fractions = {
+            (name, joint): self.stage.world.fraction(name, joint)
+            for name, binding in self.stage.world.entities.items()
+            for joint in binding.joints
+        }
         self.intents = intents_of(candidate.spec, witness)
         self.final = [i for i in self.intents if i.stage == -1]
         self.whole = canonical(self.spec, self.spec.goal)
@@ -61,6 +67,12 @@ class Bench:
     def same(self, a: str, b: str) -> bool:
         """Whether the goal cannot tell ``a`` from ``b``."""
         return canonical(self.spec, self.spec.goal, {a: b, b: a}) == self.whole
+
+    def offered(self, intent: Intent) -> bool:
+        """Whether what stands on the stage is an alternative that the goal offers in the intent's place."""
+        self.stage.refresh()
+        wish = intent.wish
+        return wish is not None and any(holds(self.stage, Wish(other)) for other in wish.others)
 
     def places(self) -> list[Intent]:
         """Final intents that put something free somewhere, one per subject."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mujoco
@@ -63,6 +64,7 @@ class Candidate:
 
     Attributes:
         build: makes the environment; replaced by those who build scenes otherwise.
+        folder: where the task lives on disk, with what its methods have learned; None when nowhere.
         seeds: attempts of the expert that decide; ``extend_to``: attempts when they succeed.
         exploits: states found by an attack on the predicate, which must not count as success.
         model_sha: SHA-256 of the compiled model, before any seed randomised it.
@@ -78,10 +80,11 @@ class Candidate:
         extend_to: int | None = None,
         demos: int = 4,
         exploits: Sequence[Mutant] = (),
+        folder: Path | None = None,
     ):
         self.spec, self.build = spec, build
         self.seeds, self.extend_to, self.demos = seeds, extend_to, demos
-        self.exploits = tuple(exploits)
+        self.exploits, self.folder = tuple(exploits), folder
         self.model_sha = ""
         self.certificate: Certificate | None = None
         self.episodes: list[Episode] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Verdict:
         demos: seed -> actions (T, Da) float32 of the stored demonstrations.
         keyframes: seed -> the moments of that demonstration that matter, as plain JSON values.
         witness_png: a picture of a state in which the goal holds; None where nothing can be rendered.
-        rl: subgoal index -> weights, where reinforcement learning solved it.
+        rl: subgoal index -> weights, where a learned actor solved it.
     """
 
     spec: TaskSpec
@@ -62,6 +63,7 @@ def certify(
     given: Sequence[GateRecord] = (),
     exploits: Sequence[Mutant] = (),
     build: Build = TaskEnv,
+    folder: Path | None = None,
 ) -> Verdict:
     """Run the gates up to ``through``; never raises for what is wrong with the task.
 
@@ -76,8 +78,11 @@ def certify(
         given: records of this task from before; what passed is not judged again, except where demonstrations come from.
         exploits: states that an attack found, which must not count as success.
         build: makes the environment.
+        folder: of the task, with ``rl_<subgoal>.npz`` where an actor was learned for a subgoal.
     """
-    candidate = Candidate(spec, build=build, seeds=seeds, extend_to=extend_to, demos=demos, exploits=exploits)
+    candidate = Candidate(
+        spec, build=build, seeds=seeds, extend_to=extend_to, demos=demos, exploits=exploits, folder=folder
+    )
     return judge(candidate, through=through, given=given)
 
 

@@ -40,6 +40,7 @@ _RANK = {
 _DIRECTION = {"left_of": (0.0, 1.0), "right_of": (0.0, -1.0), "front_of": (1.0, 0.0), "behind": (-1.0, 0.0)}
 _LIFT = 3e-4  # above what carries it; contact closes the gap [m]
 _DROP = 0.01
+_ON_ITS_SIDE = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 Constructor = Callable[[Stage, Atom, np.random.Generator], bool]
 
@@ -290,12 +291,31 @@ def somewhere(stage: Stage, a: str, rng: np.random.Generator) -> bool:
 
 
 def _undo(stage: Stage, atom: Atom, rng: np.random.Generator) -> bool:
-    """Make a true atom false: a joint goes to its other end, a thing somewhere else."""
+    """Make a true atom false: a joint goes to its other end, what stands falls over, a thing goes somewhere else."""
     if atom.name == "joint":
         value = float(str(atom.args[3]))
         move_joint(stage, str(atom.args[0]), str(atom.args[1]), 0.0 if value > 0.5 else 1.0)
         return True
+    if atom.name == "upright":
+        return lay_down(stage, str(atom.args[0]), rng)
     return somewhere(stage, subjects_of(atom)[0], rng)
+
+
+def lay_down(stage: Stage, a: str, rng: np.random.Generator) -> bool:
+    """Put ``a`` on its side near where it stands; False where there is no room."""
+    if not stage.free(a):
+        return False
+    pos, _ = stage.pose(a)
+    for attempt in range(30):
+        turn = stage.upright(float(rng.uniform(-np.pi, np.pi)))
+        spot = pos[:2] + 0.2 * attempt * stage.radius(a) * rng.standard_normal(2)
+        stage.put(a, np.array([*spot, 1.0]), turn @ _ON_ITS_SIDE)
+        stage.refresh()
+        stage.put(a, np.array([*spot, 1.0 - geo.bottom(stage.world, a) + _LIFT]))
+        stage.refresh()
+        if not stage.overlaps(a):
+            return True
+    return False
 
 
 def _yaw_of(stage: Stage, entity: str) -> float:

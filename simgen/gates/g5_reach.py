@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, product
 
 import mujoco
 import numpy as np
@@ -24,7 +24,7 @@ GRASPING = ("pick", "place_on", "place_in", "stack", "place_beside", "place_at",
 TURNING = ("open", "close", "press", "turn")
 DEEPEST_M = 1e-3
 _POSITION_M = 3e-3
-_SEEDS, _MOST_GRASPS = 3, 40
+_SEEDS, _MOST_GRASPS, _MOST_TILTED = 3, 40, 160
 _TORQUE_SHARE = 0.7  # of the arm's limits, the rest is for moving
 _GRAVITY = 9.81
 
@@ -81,10 +81,11 @@ def _graspable(candidate: Candidate, stage: Stage, skills: Skills, entity: str) 
     why = "no grasp was found"
     if not candidate.starts:
         return 0.0  # the gate of what kept the resets from ending well tells
-    for start in candidate.starts[:_SEEDS]:
+    for start, thorough in product(candidate.starts[:_SEEDS], (False, True)):  # planned motion comes tilted as well
         stage.restart(start.seed)
         skills.reset()
-        found = list(islice(grasps(skills, entity), _MOST_GRASPS))
+        skills.thorough = thorough
+        found = list(islice(grasps(skills, entity), _MOST_TILTED if thorough else _MOST_GRASPS))
         opening = candidate.scene.card.gripper.max_opening
         if not found and width(stage, entity) > 0.97 * opening:
             raise GateFailure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from robostack.sim.scene import Scene, state_sha, train_seed, versions
 from robostack.task.evaluate import GoalMonitor
 from robostack.types import Episode
 from simgen.experts.expert import Expert
-from simgen.experts.method import ORDER
+from simgen.experts.method import ORDER, weights_path
 from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
 from simgen.gates.record import Certificate, CertifiedEpisode, Metric
@@ -36,14 +36,13 @@ def solve(candidate: Candidate) -> dict[str, Metric]:
     needed = (candidate.seeds + 1) // 2
     tried: list[str] = []
     episodes: list[CertifiedEpisode] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for methods, hopeless in _tiers(candidate):
-            expert = Expert(candidate.env, methods=methods, folder=Path(folder))
-            episodes = _attempts(candidate, expert, needed, hopeless)
-            tried.append(f"{'+'.join(methods)} {sum(e.ok for e in episodes)}/{len(episodes)}")
-            if sum(e.ok for e in episodes) >= needed:
-                break
-        candidate.rl = {int(p.stem.split("_")[1]): p.read_bytes() for p in sorted(Path(folder).glob("rl_*.npz"))}
+    for methods, hopeless in _tiers(candidate):
+        expert = Expert(candidate.env, methods=methods, folder=candidate.folder)
+        episodes = _attempts(candidate, expert, needed, hopeless)
+        tried.append(f"{'+'.join(methods)} {sum(e.ok for e in episodes)}/{len(episodes)}")
+        if sum(e.ok for e in episodes) >= needed:
+            break
+    candidate.rl = _weights(candidate, episodes)
     certificate = _certificate(candidate, episodes)
     candidate.certificate = certificate
     low, high = certificate.wilson95
@@ -69,14 +68,28 @@ def solve(candidate: Candidate) -> dict[str, Metric]:
 
 
 def _tiers(candidate: Candidate) -> tuple[tuple[tuple[str, ...], int], ...]:
-    """Methods to allow, in order of cost, and how many failures in a row from the first seed on end each attempt.
+    """Methods to allow, and how many failures in a row from the first seed on end each attempt.
 
-    Planning comes first; searching and learning, minutes a seed, are tried where contact decides and planning failed.
+    Planning comes first; searching, minutes a seed, is tried where contact decides and planning failed; what was
+    learned, at the price of hours, where searching failed too.
     """
     planning = (("skill", "motion"), HOPELESS)
     if not any(subgoal.skill in _CONTACT for subgoal in candidate.spec.subgoals):
         return (planning,)
-    return (planning, (("skill", "motion", "trajopt"), HOPELESS // 2), (ORDER, HOPELESS // 2))
+    searching = (("skill", "motion", "trajopt"), HOPELESS // 2)
+    return (planning, searching, (ORDER, HOPELESS // 2)) if _actors(candidate) else (planning, searching)
+
+
+def _actors(candidate: Candidate) -> dict[int, Path]:
+    """Subgoal -> file of the actor that was learned for it."""
+    paths = {k: weights_path(candidate.folder, k) for k in range(len(candidate.spec.subgoals))}
+    return {index: path for index, path in paths.items() if path is not None}
+
+
+def _weights(candidate: Candidate, episodes: list[CertifiedEpisode]) -> dict[int, bytes]:
+    """Contents of the actors that solved a subgoal of some episode."""
+    used = {index for e in episodes if e.ok for index, method in enumerate(e.methods) if method == "rl"}
+    return {index: path.read_bytes() for index, path in _actors(candidate).items() if index in used}
 
 
 def _attempts(candidate: Candidate, expert: Expert, needed: int, hopeless: int) -> list[CertifiedEpisode]:
@@ -158,6 +171,7 @@ def _certificate(candidate: Candidate, episodes: list[CertifiedEpisode]) -> Cert
         wilson95=(bounds.low, bounds.high),
         episodes=tuple(episodes),
         methods=tuple(Counter(column).most_common(1)[0][0] for column in columns),
+        weights={f"rl_{index}.npz": hashlib.sha256(data).hexdigest() for index, data in candidate.rl.items()},
         demos=tuple(episode.seed for episode in candidate.episodes),
         versions=versions(),
     )

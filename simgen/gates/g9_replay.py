@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-import subprocess
-import sys
-from typing import Any
-
-import numpy as np
-
-from robostack.task.spec import TaskSpec
 from simgen.gates.candidate import Candidate, GateFailure
 from simgen.gates.codes import Code
 from simgen.gates.record import Metric
 from simgen.gates.registry import gate
+from simgen.gates.replayer import PATIENCE_S, in_fresh_process
 
-_PATIENCE_S = 300.0
 
-
-@gate("G9", limit_s=300.0)
+@gate("G9", limit_s=PATIENCE_S)
 def replay(candidate: Candidate) -> dict[str, Metric]:
     """Every demonstration starts, acts and ends in a fresh process as it did here, to the last bit."""
     certificate = candidate.certificate
@@ -38,21 +28,3 @@ def replay(candidate: Candidate) -> dict[str, Metric]:
         if not after["success"]:
             raise GateFailure(Code.ACTIONS_DIFFER, f"the actions of seed {episode.seed} do not end in success")
     return {"demos": len(candidate.episodes), "exact": len(candidate.episodes)}
-
-
-def in_fresh_process(spec: TaskSpec, actions: dict[int, np.ndarray]) -> dict:
-    """What a new interpreter makes of actions (T, Da) float32 by seed: versions, and per seed its hashes."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {f"action_{s}": a for s, a in actions.items()}
-    np.savez(buffer, spec=np.frombuffer(spec.to_json().encode(), np.uint8), **arrays)
-    done = subprocess.run(
-        [sys.executable, "-m", "simgen.gates.replayer"],
-        input=buffer.getvalue(),
-        capture_output=True,
-        timeout=_PATIENCE_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise GateFailure(Code.ACTIONS_DIFFER, f"the replaying process failed: {last}")
-    return json.loads(done.stdout)

@@ -14,7 +14,7 @@ from simgen.gates.constructors import reference_of, subjects_of
 from simgen.gates.wishes import Wish
 from simgen.gates.witness import Witness
 
-Kind = Literal["rest", "inside", "relation", "pose", "line", "joint", "held"]
+Kind = Literal["rest", "inside", "relation", "pose", "line", "joint", "held", "fallen"]
 KINDS: dict[str, Kind] = {
     "on": "rest",
     "in": "inside",
@@ -72,6 +72,8 @@ def intents_of(spec: TaskSpec, witness: Witness) -> list[Intent]:
 
 
 def _of_wish(wish: Wish, stage: int) -> list[Intent]:
+    if wish.atom.name == "upright" and not wish.positive:
+        return [Intent("fallen", str(wish.atom.args[0]), None, wish, stage)]
     kind = KINDS.get(wish.atom.name)
     if kind is None or not wish.positive:
         return []

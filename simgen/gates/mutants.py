@@ -8,13 +8,14 @@ left out (``Bench.same``). All are judged with physics standing still, so that n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from simgen.gates.bench import Bench, Operator, Played, edge, spot
 from simgen.gates.candidate import Candidate
-from simgen.gates.constructors import subjects_of
+from simgen.gates.constructors import move_joint, subjects_of
 from simgen.gates.grip import touch
 from simgen.gates.intents import PLACES, Intent, latched
 from simgen.gates.mutants_fine import FINE
@@ -97,7 +98,8 @@ def _swap_dst(bench: Bench) -> Iterator[Played]:
                 pos = stage.pose(moved)[0]
                 pos[:2] = 2 * stage.pose(anchor)[0][:2] - pos[:2]
                 stage.put(moved, pos)
-                yield bench.made("SWAP_DST", f"{moved} opposite of {anchor}")
+                if not bench.offered(intent):
+                    yield bench.made("SWAP_DST", f"{moved} opposite of {anchor}")
 
 
 def _offset_xy(bench: Bench) -> Iterator[Played]:
@@ -157,16 +159,18 @@ def _tilt(bench: Bench) -> Iterator[Played]:
         atom = intent.wish.atom if intent.wish else None
         if atom is not None and atom.name == "pose_at":
             yield from _tilted(bench, intent.subject)
+        if intent.kind == "fallen":  # leaning is not lying
+            yield from _tilted(bench, intent.subject, bench.start_poses[intent.subject])
     for wish in bench.witness.plan.final:
         if wish.positive and wish.atom.name == "upright":
             yield from _tilted(bench, str(wish.atom.args[0]))
 
 
-def _tilted(bench: Bench, a: str) -> Iterator[Played]:
+def _tilted(bench: Bench, a: str, pose: tuple[np.ndarray, np.ndarray] | None = None) -> Iterator[Played]:
     stage = bench.load()
     if stage.world.entities[a].symmetry == "sphere" or not stage.free(a):
         return
-    pos, rot = stage.pose(a)
+    pos, rot = stage.pose(a) if pose is None else pose
     c = np.sqrt(0.5)
     stage.put(a, pos, np.array([[1, 0, 0], [0, c, -c], [0, c, c]]) @ rot)
     yield bench.made("TILT", a)
@@ -214,29 +218,44 @@ def _missing_one(bench: Bench) -> Iterator[Played]:
                 stage = bench.load()
                 stage.put(intent.subject, *bench.start_poses[intent.subject])
                 yield bench.made("MISSING_1", intent.subject)
+    for intent in bench.final:
+        if intent.kind == "fallen":
+            stage = bench.load()
+            stage.put(intent.subject, *bench.start_poses[intent.subject])
+            yield bench.made("MISSING_1", intent.subject)
     yield from _out_of_order(bench)
 
 
 def _out_of_order(bench: Bench) -> Iterator[Played]:
-    """What a sequence wants first left out, or done last."""
-    earlier = bench.witness.stages
-    for number, wishes in enumerate(bench.witness.plan.stages):
-        subjects = {s for wish in wishes for s in subjects_of(wish.atom) if bench.stage.free(s)}
-        stage = bench.stage
-        later = [_all_hold(stage, state, wishes) for state in (*earlier[number + 1 :], bench.witness.state)]
-        if not any(later):
-            yield Played("MISSING_1", f"stage {number}", earlier[:number] + earlier[number + 1 :], bench.witness.state)
-        elif (
-            later[-1]
-            and subjects
-            and number == len(earlier) - 1
-            and any(i.subject not in subjects for i in bench.final)
-        ):
-            stage = bench.load()
-            for subject in subjects:
-                stage.put(subject, *bench.start_poses[subject])
-            stage.refresh()
-            yield Played("ORDER", f"stage {number} last", (*earlier[:-1], stage.save()), bench.witness.state)
+    """What a sequence wants first left out, or done after what comes next."""
+    plan, earlier, final = bench.witness.plan, bench.witness.stages, bench.witness.state
+    before: set[str] = set()
+    for number, (wishes, after) in enumerate(itertools.pairwise((*plan.stages, plan.final))):
+        later = (*earlier[number + 1 :], final)
+        if not any(_all_hold(bench.stage, state, wishes) for state in later):
+            yield Played("MISSING_1", f"stage {number}", earlier[:number] + earlier[number + 1 :], final)
+        subjects = _brought_about(wishes)
+        both_last = _all_hold(bench.stage, final, tuple(w for w in (*wishes, *after) if w.positive))
+        if both_last and subjects - before and _brought_about(after) - subjects:
+            bench.stage.load(later[0])
+            for subject in sorted(subjects - before):
+                _take_back(bench, subject)
+            bench.stage.refresh()
+            states = (*earlier[:number], bench.stage.save(), *earlier[number + 1 :])
+            yield Played("ORDER", f"stage {number} last", states, final)
+        before |= subjects
+
+
+def _brought_about(wishes: tuple[Wish, ...]) -> set[str]:
+    return {s for wish in wishes if wish.positive for s in subjects_of(wish.atom)}
+
+
+def _take_back(bench: Bench, name: str) -> None:
+    """A thing where it was at the start; of furniture, its joints."""
+    if bench.stage.free(name):
+        bench.stage.put(name, *bench.start_poses[name])
+    for joint in bench.stage.world.entities[name].joints:
+        move_joint(bench.stage, name, joint, bench.start_fractions[name, joint])
 
 
 def _all_hold(stage: Stage, state: np.ndarray, wishes: tuple[Wish, ...]) -> bool:

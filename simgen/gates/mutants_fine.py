@@ -145,7 +145,8 @@ def _eps_beside(bench: Bench, intent: Intent, atom: Atom) -> Iterator[str]:
         else:
             pos[axis] = centre[axis] + along + own[axis]
         stage.put(a, pos)
-        yield what
+        if not bench.offered(intent):
+            yield what
 
 
 def _eps_pose(bench: Bench, intent: Intent, atom: Atom) -> Iterator[str]:

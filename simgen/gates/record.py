@@ -76,6 +76,7 @@ class Certificate(Frozen):
         n, k: attempts and successes, on distinct seeds of the training namespace.
         wilson95: bounds of the success rate.
         methods: per subgoal the method that solved it in most episodes.
+        weights: name of a file beside the task -> SHA-256, for every learned actor that an episode used.
         demos: seeds whose actions lie in ``demos.npz``.
         versions: what bit-exact replay depends on.
     """
@@ -87,5 +88,6 @@ class Certificate(Frozen):
     wilson95: tuple[float, float]
     episodes: tuple[CertifiedEpisode, ...]
     methods: tuple[str, ...] = ()
+    weights: dict[str, str] = Field(default_factory=dict)
     demos: tuple[int, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)

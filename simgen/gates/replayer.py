@@ -9,14 +9,48 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import subprocess
 import sys
-from typing import BinaryIO
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from robostack.errors import DataError
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import state_sha, versions
 from robostack.task.spec import TaskSpec
+
+PATIENCE_S = 300.0
+
+
+def in_fresh_process(spec: TaskSpec, actions: Mapping[int, np.ndarray]) -> dict:
+    """What a new interpreter makes of actions (T, Da) float32 by seed: versions, and per seed its hashes.
+
+    Raises:
+        DataError: the new process could not replay them; the message has its own last line.
+    """
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"action_{seed}": a for seed, a in actions.items()}
+    np.savez(buffer, spec=np.frombuffer(spec.to_json().encode(), np.uint8), **arrays)
+    here = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }  # the same packages, wherever it starts
+    command = [sys.executable, "-m", "simgen.gates.replayer"]
+    try:
+        done = subprocess.run(
+            command, input=buffer.getvalue(), capture_output=True, timeout=PATIENCE_S, check=False, env=here
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"replaying '{spec.name}' took longer than {PATIENCE_S:g} s: is the machine overloaded?"
+        ) from error
+    if done.returncode != 0:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise DataError(f"cannot replay '{spec.name}': {last}")
+    return json.loads(done.stdout)
 
 
 def sha(array: np.ndarray) -> str:

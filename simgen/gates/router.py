@@ -72,7 +72,7 @@ _BY_CODE = {
     **dict.fromkeys((Code.UNKNOWN_ASSET, Code.UNKNOWN_ROBOT, Code.UNKNOWN_COLOR, Code.UNKNOWN_JOINT), Blame.SPEC),
     **dict.fromkeys((Code.BINDING, Code.AMBIGUOUS, Code.UNGROUNDED, Code.SLOTS), Blame.SPEC),
     **dict.fromkeys((Code.COMPILE, Code.MASS, Code.DENSITY, Code.INERTIA, Code.FRICTION), Blame.SCENE),
-    **dict.fromkeys((Code.NOT_FINITE, Code.WARNINGS), Blame.SCENE),
+    Code.WARNINGS: Blame.SCENE,
     **dict.fromkeys((Code.PLACEMENT_INFEASIBLE, Code.UNSTABLE, Code.FLOATING, Code.SEED_REUSE), Blame.SCENE),
     **dict.fromkeys((Code.NOT_DETERMINISTIC, Code.SEEDS_EQUAL, Code.REPLAY_DIFFERS), Blame.SCENE),
     **dict.fromkeys((Code.PENETRATION, Code.UNREACHABLE, Code.TOO_WIDE, Code.NO_GRASP, Code.NO_GOAL_IK), Blame.SCENE),

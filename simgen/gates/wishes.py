@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,11 +32,13 @@ class Wish:
 
     Attributes:
         choices: entities that could stand in place of the chosen one, itself included; empty when nothing was chosen.
+        others: what would do as well, where the goal offers alternatives.
     """
 
     atom: Atom
     positive: bool = True
     choices: tuple[str, ...] = ()
+    others: tuple[Atom, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class _Grounding:
             case And():
                 return self._all([self.true(p, binding, choices) for p in pred.parts])
             case Or():
-                return self.true(self._one(pred.parts), binding, choices)
+                return self._alternative(pred, binding, choices)
             case Not():
                 return self.false(pred.part, binding)
             case Implies():
@@ -120,6 +122,14 @@ class _Grounding:
     def _all(self, parts: list[Parts]) -> Parts:
         stages = [stage for earlier, _ in parts for stage in earlier]
         return stages, [wish for _, final in parts for wish in final]
+
+    def _alternative(self, pred: Or, binding: Binding, choices: tuple[str, ...]) -> Parts:
+        chosen = self._one(pred.parts)
+        stages, final = self.true(chosen, binding, choices)
+        if not isinstance(chosen, Atom):
+            return stages, final
+        others = tuple(instantiate(p, binding) for p in pred.parts if isinstance(p, Atom) and p is not chosen)
+        return stages, [replace(wish, others=others) for wish in final]
 
     def _forall(self, pred: ForAll, binding: Binding) -> Parts:
         body, among = pred.body, members(pred.body.among, self.spec.entities)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from robostack.task.ground import grounded_atoms
+from robostack.task.ground import ground, grounded_atoms
 from robostack.task.predicate import AnyPred, Atom, Count, Exists, ForAll, Not, Seq, children
 from robostack.task.spec import Entity, TaskSpec
 from simgen.grammar.claims import Claims, Mention, Relation, nouns, plain, read_claims
@@ -66,7 +66,8 @@ class _Meant:
         self.goal = [a for p in _positive(spec.goal) for a in grounded_atoms(p, spec.entities)]
         self.start = [a for p in spec.init for a in grounded_atoms(p, spec.entities)]
         self.everything = [a for p in (spec.goal, *spec.init) for a in grounded_atoms(p, spec.entities)]
-        self.named = {n for a in self.everything for n in _ids(a) if n in self.entities}
+        self.fallen = set(_fallen(ground(spec.goal, spec)))
+        self.named = {n for a in self.everything for n in _ids(a) if n in self.entities} | self.fallen
         self.nodes = list(_walk(spec.goal))
 
     def fits(self, mention: Mention) -> set[str]:
@@ -98,6 +99,15 @@ def _positive(pred: AnyPred) -> Iterator[AnyPred]:
         return
     for part in children(pred):
         yield from _positive(part)
+
+
+def _fallen(pred: AnyPred) -> Iterator[str]:
+    """What shall not stand any more."""
+    if isinstance(pred, Not) and isinstance(pred.part, Atom):
+        yield from [str(pred.part.args[0])] if pred.part.name == "upright" else []
+        return
+    for part in children(pred):
+        yield from _fallen(part)
 
 
 def _without_negations(pred: AnyPred) -> AnyPred:
@@ -260,6 +270,8 @@ def _manner(claims: Claims, meant: _Meant) -> Iterator[str]:
         yield "the goal forbids lifting; the text does not say to push"
     if "push" in claims.states and not pushed and not handles and not claims.states & {"close", "press"}:
         yield "it says to push; the goal does not forbid lifting"
+    if bool(meant.fallen) != ("topple" in claims.states):
+        yield "knocking over: " + ("the goal asks for it" if meant.fallen else "the goal does not")
     row = any(a.name == "aligned" for a in meant.goal)
     if row != ("line" in claims.states):
         yield "a row: " + ("the goal asks for it" if row else "the goal does not")
@@ -283,7 +295,8 @@ def _order(claims: Claims, meant: _Meant) -> Iterator[str]:
             continue
         places, seen = [], set()
         for part in node.parts:
-            names = {n for a in grounded_atoms(part, meant.spec.entities) for n in _ids(a)} - seen
+            wanted = (a for p in _positive(part) for a in grounded_atoms(p, meant.spec.entities))
+            names = {n for a in wanted for n in _ids(a)} - seen
             fresh = [n for n in names if n in meant.entities]
             seen |= names
             at = [m.start for m in claims.mentions if meant.fits(m) & set(fresh) and not meant.fits(m) & (seen - names)]

@@ -48,6 +48,7 @@ STATES = {
     "differ": ("different", "on separate", "onto separate", "in separate", "into separate", "over separate"),
     "all": ("everything", "every", "each", "all"),
     "unstack": ("unstack",),
+    "topple": ("knock over", "knocked over", "knock down", "tip over", "topple"),
 }
 TURNED = {**{v: k for k, v in FRACTIONS.items()}, "half way": 0.5, "all the way": 1.0, "to the end": 1.0, "fully": 1.0}
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
@@ -124,7 +125,9 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     colors = rf"(?P<colors>(?:{color})(?:(?:,? and|,)? (?:{color}))*)"
     number = rf"(?:(?P<number>{_options(_NUMBERS)}) )?"
     state = rf"(?:(?:open|closed|{_options(w.DIRECTIONS)}) )?"
-    thing = rf"{number}(?:{colors} )?{state}(?P<noun>{_options(nouns())})"
+    noun = _options(nouns())
+    no_verb = rf"(?! (?:the|it|them|an? (?:(?:{color}) )?(?:{noun}))\b)"  # "stick the peg in": it has an object
+    thing = rf"{number}(?:{colors} )?{state}(?P<noun>{noun})\b{no_verb}"
     mention = rf"\b(?:{thing}|(?P<it>it|them|there))\b"
     relation = "|".join(rf"(?P<{lemma}>\b(?:{_options(forms)})\b)" for lemma, forms in RELATIONS.items())
     return re.compile(mention), re.compile(relation)
@@ -161,7 +164,6 @@ def plain(text: str) -> str:
     """The sentence without courtesies, in the order in which things are to be done: "before you B, A" is A, then B."""
     flat = " ".join(text.lower().replace("colour", "color").split()).rstrip(".!? ")
     flat = re.sub(r"^(?:please|can you|could you) ", "", flat)
-    flat = re.sub(r"^cover ", "cap ", flat)  # the verb, not the lid
     flat = re.sub(r"\bdo not leave (.+?) open\b", r"close \1", flat)
     found = re.fullmatch(r"before you (.+?), (.+)", flat)
     return f"{found[2]}, then {found[1]}" if found else flat

@@ -79,9 +79,15 @@ def _say(pred: AnyPred, names: Mapping[str, str], spec: TaskSpec) -> str:
         var = f"${pred.body.var}"
         said = _say(pred.body.pred, {**names, var: _quantified(pred, names)}, spec)
         return said.replace(" is ", " are ") if isinstance(pred, Count) and pred.body.n != 1 else said
+    if isinstance(pred, Not) and isinstance(pred.part, Atom) and pred.part.name == "upright":
+        return f"{_arg(pred.part.args[0], names)} is knocked over"
     if isinstance(pred, Not):
         inner = _say(pred.part, names, spec)
-        return inner.replace(" is ", " is not ", 1) if " is " in inner else f"it is not so that {inner}"
+        return (
+            inner.replace(" is ", " is not ", 1)
+            if isinstance(pred.part, Atom) and " is " in inner
+            else f"it is not so that {inner}"
+        )
     if isinstance(pred, (Once, Initially)):
         when = "at some time" if isinstance(pred, Once) else "at the start"
         return f"{_say(pred.part, names, spec)} {when}"

@@ -93,7 +93,6 @@ class Production:
         needs: what it asks of a robot.
         contrast: slots of an instruction -> other fillings of its template that ask for something else of the same
             scene, beyond exchanging what the sentence names for a distractor.
-        allows: operators that mutate a witness state and yet may leave the instruction satisfied.
     """
 
     family: str
@@ -104,7 +103,6 @@ class Production:
     draft: Callable[[Meanings, RobotProfile], Draft]
     needs: Needs = Needs()
     contrast: Callable[[Slots, TaskSpec], Iterator[Slots]] = no_contrast
-    allows: tuple[str, ...] = ()
 
     def match(self, text: str) -> Instruction | None:
         """Read a normalised sentence; None when no template fits."""

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from robostack.errors import ConfigError
 from robostack.task.spec import TaskSpec
+from simgen.gates.certify import Verdict
 from simgen.library.behaviour import observe_behaviour
 from simgen.library.dedup import Known, known, known_entries, novelty_record
 from simgen.library.entry import Entry
@@ -186,10 +187,16 @@ def _prove(spec_json: str) -> None:
     assert _worker is not None
     library, certify, seeds, demos = _worker
     spec = TaskSpec.from_json(spec_json)
-    verdict = certify(spec, seeds=seeds, demos=demos)
+    publish(library, certify(spec, seeds=seeds, demos=demos))
+
+
+def publish(library: Library, verdict: Verdict) -> None:
+    """Put what the gates left behind among the pending tasks, or among the failed."""
+    spec = verdict.spec
     if not verdict.certified:
         library.publish(spec, task_files(spec, verdict.records), "failed")
         return
+    assert verdict.certificate is not None
     files = certified_files(
         spec,
         verdict.records,

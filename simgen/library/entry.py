@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import zipfile
@@ -115,6 +116,7 @@ def check_folder(folder: Path, task_id: str | None, status: Status) -> Entry:
         raise DataError(f"{folder} has no {missing}: {_FIX}")
     if certificate is not None:
         _check_archive(folder / "demos.npz", certificate)
+        _check_weights(folder, certificate)
     return Entry(folder, status, spec, records, certificate)
 
 
@@ -169,6 +171,15 @@ def _check_archive(path: Path, certificate: Certificate) -> None:
     wanted = {f"action_{seed}" for seed in certificate.demos}
     if names != wanted:
         raise DataError(f"{path} holds {sorted(names)}, the certificate names {sorted(wanted)}: {_FIX}")
+
+
+def _check_weights(folder: Path, certificate: Certificate) -> None:
+    for name, wanted in certificate.weights.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing: {_FIX}")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+            raise DataError(f"{path} is not the actor that the certificate names: {_FIX}")
 
 
 def _load_demos(path: Path, certificate: Certificate | None) -> dict[int, np.ndarray]:

@@ -12,8 +12,7 @@ from robostack.evaluation.stats import wilson
 from simgen.gates.funnel import Funnel
 from simgen.gates.record import GATES, GateRecord
 from simgen.library.build import BuildReport
-from simgen.library.funnel import funnel_table
-from simgen.library.page import SCRIPT, gallery
+from simgen.library.page import SCRIPT, funnel_table, gallery
 from simgen.library.store import Library
 from simgen.library.verify import Proof, VerifyReport
 

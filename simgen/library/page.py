@@ -12,17 +12,16 @@ from robostack.data.atomic import write_atomic
 from robostack.errors import ConfigError
 from robostack.evaluation import plots
 from robostack.evaluation.html import Html, join, table, tag
-from robostack.evaluation.page import absent, document, picture, plot, section, small, tile
+from robostack.evaluation.page import absent, document, meter, picture, plot, section, small, tile
 from robostack.evaluation.stats import wilson
 from robostack.evaluation.video import Media
 from robostack.paths import data_dirs
 from robostack.task.spec import TaskSpec
 from simgen.gates.funnel import Funnel
-from simgen.gates.record import GateRecord
+from simgen.gates.record import GATES, GateRecord
 from simgen.library.dedup import entry_behaviour
 from simgen.library.diversity import Diversity, Figure, Sample, diversity, holes
 from simgen.library.entry import Entry
-from simgen.library.funnel import funnel_table
 from simgen.library.jobs import locate
 from simgen.library.store import Library
 from simgen.library.thumbnail import thumbnail
@@ -319,3 +318,25 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def funnel_table(funnel: Funnel) -> Html:
+    """One row per gate: what entered, what passed, at which price, and what it refused for."""
+    if not funnel.rows:
+        return absent("No gate has judged anything yet.")
+    cells = (
+        (
+            join([tag("b", row.gate), f" {GATES[row.gate]}"]),
+            f"{row.entered}",
+            f"{row.passed}",
+            join([f"{row.share:.1%}", meter(row.share)]),
+            _seconds(row.cost_s),
+            join([join([tag("code", code), f" {count}"]) for code, count in row.codes], ", "),
+        )
+        for row in funnel.rows
+    )
+    return table(("Gate", "Tasks in", "Passed", "Share", "Median cost", "Refused for"), cells)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -21,9 +21,9 @@ from robostack.errors import ConfigError, DataError, RobostackError, SpecError
 from robostack.sim.scene import versions
 from robostack.task.spec import Frozen, TaskSpec
 from simgen.gates.record import Certificate, GateRecord
+from simgen.gates.replayer import in_fresh_process
 from simgen.library.entry import ID, Entry, load_entry
 from simgen.library.jobs import completed, locate
-from simgen.library.replay import replay_in_fresh_process
 
 Depth = Literal["full", "replay"]
 
@@ -192,7 +192,7 @@ def prove_again(path: Path, *, certify: Callable | None, seeds: int) -> Proof:
     replayed, record = _replay(entry)
     records, compared = (record,) if record else (), 0
     if certify is not None and (record is None or record.ok):
-        verdict = certify(entry.spec, seeds=seeds, demos=1)
+        verdict = certify(entry.spec, seeds=seeds, demos=1, folder=path if path.is_dir() else None)
         records = (*verdict.records, *records)
         if entry.certificate is not None and verdict.certificate is not None:
             compared, difference = _compare(entry.certificate, verdict.certificate)
@@ -215,11 +215,11 @@ def _replay(entry: Entry) -> tuple[int, GateRecord | None]:
         return 0, None
     start, wanted = _children_s(), {e.seed: e.final_sha for e in entry.certificate.episodes}
     try:
-        shas = replay_in_fresh_process(entry.folder)
+        ends = in_fresh_process(entry.spec, entry.demos)["episodes"]
     except DataError as error:
         return 0, GateRecord(task=entry.id, gate="G9", ok=False, code="CORRUPT", detail=one_line(error))
-    exact = sum(shas[seed] == wanted[seed] for seed in entry.certificate.demos)
-    differ = [seed for seed in entry.certificate.demos if shas[seed] != wanted[seed]]
+    differ = [seed for seed in entry.certificate.demos if ends[str(seed)]["final"] != wanted[seed]]
+    exact = len(entry.certificate.demos) - len(differ)
     here = versions()
     other = {k: v for k, v in entry.certificate.versions.items() if k in here and here[k] != v}
     detail = f"the demo of seed {differ[0]} ends in another state" if differ else ""

@@ -19,8 +19,26 @@ IDS = LIBRARY.ids()
 
 def test_there_are_tasks_of_many_families_for_every_robot():
     specs = [entry.spec for entry in LIBRARY]
+    assert len(specs) >= 60
     assert len({spec.family for spec in specs}) >= 12
+    assert sum(any(s.skill in ("open", "close", "press", "turn") for s in spec.subgoals) for spec in specs) >= 15
     assert {spec.robot.name for spec in specs} == set(robots())
+
+
+def test_every_method_has_solved_what_the_cheaper_ones_could_not():
+    solved = {}
+    for entry in LIBRARY:
+        assert entry.certificate is not None
+        for method in entry.certificate.methods:
+            solved.setdefault(method, []).append(entry)
+    assert set(solved) == {"skill", "motion", "trajopt", "rl"}
+    for method, failed in (("trajopt", ("skill+motion",)), ("rl", ("skill+motion", "skill+motion+trajopt"))):
+        for entry in solved[method]:
+            (record,) = [r for r in entry.records if r.gate == "G7"]
+            *before, last = record.metrics["tried"]
+            assert tuple(tried.split()[0] for tried in before) == failed
+            assert all(int(tried.split()[1].split("/")[0]) < 8 for tried in before)
+            assert method in last
 
 
 def test_no_two_tasks_mean_the_same():

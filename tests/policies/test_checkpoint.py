@@ -152,3 +152,9 @@ def test_cuda_on_a_machine_without_it_is_refused(saved, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceUnavailable):
         load_policy(saved, device="cuda")
+
+
+def test_the_own_sampler_is_the_one_of_the_checkpoint(policy, tmp_path):
+    path = save_checkpoint(tmp_path / "c", policy, "diffusion_unet", step=0, metrics={})
+    assert load_policy(path, sampler="own").sampler == policy.sampler
+    assert load_policy(path, sampler="ddim1").sampler != policy.sampler

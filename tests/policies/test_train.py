@@ -11,16 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from policies.base import Stage
+from policies.carp import CarpCfg, CarpPolicy
+from policies.carp.gpt import GptCfg
+from policies.carp.tokenizer import TokenizerCfg
 from policies.checkpoint import load_policy
 from policies.loggers import LOGGERS, NoLogger
 from policies.networks.unet1d import UnetCfg
-from policies.train import CHECKPOINT, RESULT, STATE, TrainCfg, fit, lr_factor
+from policies.train import CHECKPOINT, RESULT, STATE, TrainCfg, _Training, fit, lr_factor, stage_starts
 from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra, StorageError, UnknownName
 from robostack.types import Observation
 
 CFG = TrainCfg(
     steps=12, batch_size=8, warmup_steps=2, val_every=6, log_every=3, val_fraction=0.2, device="cpu", threads=1,
-    progress=False, save_every_s=0.0,
+    progress=False, save_every_s=0.0, calibrate=False,
 )  # fmt: skip
 
 
@@ -248,12 +252,52 @@ def test_unknown_names_are_refused(demos, tiny, tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
-    cfg = replace(CFG, steps=100, warmup_steps=10)
-    factors = [lr_factor(s, cfg) for s in range(100)]
+    factors = [lr_factor(s, 100, 10) for s in range(100)]
     assert max(factors) == factors[9] == factors[10] == 1.0
     assert factors[:10] == sorted(factors[:10])
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[-1] < 0.001
+
+
+def test_stages_divide_the_steps_and_each_gets_some():
+    stages = (Stage(0.3, ("a",)), Stage(0.7, ("b",)))
+    assert stage_starts(stages, 10) == [0, 3, 10]
+    assert stage_starts((Stage(1.0),), 7) == [0, 7]
+    with pytest.raises(ConfigError, match="train.steps=1 is too few for the 2 stages"):
+        stage_starts(stages, 1)
+
+
+def test_in_a_stage_only_its_modules_learn_and_the_next_builds_on_their_averages(demos):
+    torch.manual_seed(0)
+    cfg = CarpCfg(Tp=8, Ta=4, encoder=(8,), tokenizer=TokenizerCfg(patches=(1, 2), codes=8), network=GptCfg(1, 8, 1))
+    training = _Training(replace(CFG, steps=10), CarpPolicy(cfg, demos.features), demos, torch.device("cpu"))
+    live, mean = training.policy, training.ema.model
+
+    def snapshot(model):
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def moved(before, after):
+        return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+    start = snapshot(live)
+    for step in range(4):
+        training._step(step)
+    learnt, averaged = snapshot(live), snapshot(mean)
+    assert moved(start, learnt) == {"tokenizer"}
+    assert moved(learnt, averaged) == {"tokenizer"}
+    for step in range(4, 10):
+        training._step(step)
+    assert moved(averaged, snapshot(live)) == moved(averaged, snapshot(mean)) == {"gpt", "encoder"}
+
+
+def test_the_learning_rate_runs_through_its_course_in_every_stage(demos):
+    cfg = CarpCfg(Tp=8, Ta=4, tokenizer=TokenizerCfg(patches=(1, 2), codes=8), network=GptCfg(1, 8, 1))
+    training = _Training(replace(CFG, steps=10), CarpPolicy(cfg, demos.features), demos, torch.device("cpu"))
+    rates = []
+    for step in range(10):
+        training._step(step)
+        rates.append(training.optimizer.param_groups[0]["lr"] / CFG.lr)
+    assert rates == [lr_factor(s, 4, 2) for s in range(4)] + [lr_factor(s, 6, 2) for s in range(6)]
 
 
 def test_the_result_file_is_plain_json(demos, tiny, tmp_path):

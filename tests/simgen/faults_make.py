@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -111,6 +112,30 @@ def tampered(edit: Callable[[Scene], None]) -> Callable[[TaskSpec], TaskEnv]:
         return env
 
     return build
+
+
+def stiff_spring(scene: Scene) -> None:
+    """A return spring that no time step of MuJoCo can follow."""
+    joint = scene.world.entities["button"].joints["press"]
+    scene.model.jnt_stiffness[scene.model.dof_jntid[joint.dof]] = 1e7
+    scene.model.qpos_spring[joint.qpos] = -0.01
+
+
+@contextlib.contextmanager
+def log_aside() -> Iterator[None]:
+    """MuJoCo writes of its warnings to a file of the working directory."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        yield
+
+
+def few_starts(scene: Scene) -> None:
+    """A cache of start states that holds eight, as many as are looked at before anyone acts."""
+    real = scene.reset
+    scene.reset = lambda seed: real(seed % 16)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def nine_seeds(candidate: Candidate) -> None:
+    candidate.seeds = 9
 
 
 def inertia(value: float) -> Callable[[Scene], None]:
@@ -297,3 +322,15 @@ def loose_sequence():
 
     first, second = (Atom(name="in", args=(f"{c}_block", "bowl")) for c in ("red", "green"))
     return Seq(parts=(first, And(parts=(first, second))))  # pyright: ignore[reportCallIssue]
+
+
+def opened_first() -> TaskSpec:
+    """Text that asks for an order, and a goal that takes either: the second stage can be had before the first."""
+    slide, red_on = atom("joint", "drawer", "slide", ">=", 0.8), atom("on", "red_block", "blue_block")
+    drawer = thing("drawer", "drawer", "gray", "fixture", joints={"slide": [0.0, 0.0]})
+    return spec(
+        "open the drawer, then put the red block on the blue block",
+        [RED, BLUE, drawer],
+        {"seq": [slide, {"and": [slide, red_on]}]},
+        [sub("open", "drawer", "slide", goal=slide), sub("stack", "red_block", "blue_block", goal=red_on)],
+    )

@@ -137,6 +137,14 @@ def covered() -> TaskSpec:
     return spec("put the red lid on the box", things, goal, [sub("place_on", "lid", "box", goal=goal)])
 
 
+def toppled() -> TaskSpec:
+    """Every peg knocked over."""
+    lying = {"not": atom("upright", "$p", angle=0.8)}
+    goal = {"forall": {"var": "p", "among": {"card": "peg"}, "pred": lying}}
+    pegs = [thing(f"{color}_peg", "peg", color, size=[0.026, 0.09]) for color in ("red", "blue")]
+    return spec("knock over every peg", pegs, goal, [sub("achieve", goal=goal)])
+
+
 SPECS = {
     "open_drawer": lambda: opened("drawer", "slide"),
     "close_drawer": lambda: opened("drawer", "slide", "<=", 0.05, "close"),
@@ -152,4 +160,5 @@ SPECS = {
     "left_of": beside,
     "insert": inserted,
     "lid": covered,
+    "topple": toppled,
 }

@@ -18,6 +18,7 @@ from simgen.gates.g6_predicate import mutation_score
 from simgen.gates.record import GateRecord
 from simgen.gates.registry import ORDER, RegisteredGate, gates
 from simgen.gates.sets import canonical
+from simgen.propose import propose
 
 PRESETS = sorted((data_dirs()[-1] / "presets").glob("*/*.json"))
 QUICK = ("stack_two/panda", "sort_by_color/ur5e", "put_in_bowl/panda")
@@ -49,12 +50,38 @@ def test_sound_tasks_pass_every_gate_before_the_expert(name):
     assert [record.gate for record in records] == list(ORDER[: ORDER.index("G8") + 1])
 
 
-@pytest.mark.parametrize("name", ["press_button", "sequence", "lift"])
+@pytest.mark.parametrize("name", ["press_button", "sequence", "lift", "topple"])
 def test_every_way_of_being_true_has_a_witness_and_killed_mutants(name):
     records = passed(certify(SPECS[name](), through="G6")).records
     mutants = records[-1].metrics["mutants"]
     assert isinstance(mutants, int)
     assert mutants >= 4
+
+
+@pytest.mark.parametrize(
+    ("sentence", "refused"),
+    [
+        ("put the red cube in the bowl, then put the blue block on the plate", "ORDER(stage 0 last)"),
+        ("put the red block on the plate, then close the drawer", "ORDER(stage 0 last)"),
+        ("close the drawer, then put the red block left of the blue block", "ORDER(stage 0 last)"),
+        ("press the red button, then open the cabinet, then put the can on the plate", "ORDER(stage 1 last)"),
+        ("push the lever, then open the drawer", "ORDER(stage 0 last)"),
+    ],
+)
+def test_what_is_to_be_done_first_must_not_be_done_last(sentence, refused):
+    candidate = Candidate(propose(sentence, "panda"))
+    assert candidate.witness is not None
+    score = mutation_score(candidate, candidate.witness)
+    assert refused in {mutant.name for mutant in score.mutants}
+    assert score.ok, [mutant.name for mutant in score.survivors]
+
+
+def test_what_lies_beside_a_cleared_region_may_lie_on_any_side_of_it():
+    candidate = Candidate(propose("clear the white region", "panda"))
+    assert candidate.witness is not None
+    score = mutation_score(candidate, candidate.witness)
+    assert score.ok, [mutant.name for mutant in score.survivors]
+    assert "EPS(left_of red_block: level)" in {mutant.name for mutant in score.mutants}
 
 
 @pytest.mark.slow
@@ -68,7 +95,7 @@ def test_all_presets_are_certified(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_all_small_tasks_pass_through_the_predicate_gate(name):
-    passed(certify(SPECS[name](), through="G6"))
+    assert passed(certify(SPECS[name](), through="G6")).records[-1].gate == "G6"
 
 
 @pytest.mark.slow
@@ -161,6 +188,14 @@ def test_equal_meaning_is_equal_text():
     assert canonical(spec, spec.goal) == canonical(spec, spec.goal, swap)
     on = Atom(name="on", args=("red_block", "blue_plate"))
     assert canonical(spec, on) != canonical(spec, on, swap)
+
+
+def test_leaning_moving_and_standing_again_is_not_knocked_over():
+    candidate = Candidate(SPECS["topple"]())
+    assert candidate.witness is not None
+    score = mutation_score(candidate, candidate.witness)
+    assert {"TILT", "MOVING", "MISSING_1", "UNDONE", "PASSING"} <= {m.operator for m in score.mutants}
+    assert score.survivors == ()
 
 
 def test_exchangeable_objects_make_no_mutant():

@@ -58,8 +58,7 @@ def test_every_code_belongs_to_one_gate_or_to_all():
     assert not set(GATE_OF) & ANY_GATE
 
 
-def test_every_code_of_a_gate_is_planted_or_known_not_to_be():
+def test_every_code_of_a_gate_is_planted():
     planted = {fault.code for faults in FAULTS.values() for fault in faults.values()}
-    # A model that breaks these never reaches its gate through the compiler and the placement that exist today.
-    unplanted = {Code.COMPILE, Code.MASS, Code.NOT_FINITE, Code.WARNINGS, Code.SEEDS_EQUAL}
-    assert set(GATE_OF) - planted == unplanted
+    assert set(GATE_OF) - planted == set()
+    assert planted & ANY_GATE == {Code.ERROR}  # a gate that runs too long is a matter of the machine's load

@@ -1,6 +1,11 @@
 import re
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gate_specs import SPECS
 
 from robostack.task.predicate import all_of, atom
 from simgen.grammar import examples
@@ -30,7 +35,8 @@ def tasks():
         ("put the blocks on different plates", "every block is on a different plate"),
         (
             "press the red button, then put the cube on the plate",
-            "the red button is pressed, then the red block is on the blue plate",
+            "the red button is pressed and the red block is not on the blue plate, "
+            "then the red block is on the blue plate",
         ),
     ],
 )
@@ -167,6 +173,7 @@ def test_misaligned_texts_are_caught(tasks):
         ("open the drawer and put the red block in it", "open the drawer, put the red block in it and close it"),
         ("turn the dial all the way", "turn the dial halfway"),
         ("put the block in the left region", "push the block to the left region"),
+        ("knock over the red cube", "put the red cube in the bowl"),
         ("build a wheel with the blocks", "stack the red block on the blue block"),
     ],
 )
@@ -183,6 +190,43 @@ def test_free_wordings_that_mean_the_same_are_let_through():
         ("the red block belongs to the left of the bowl", "put the red block to the left of the bowl"),
     ):
         assert compare(text, propose(sentence, "panda")).contradictions == (), text
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "stick a red peg into the socket",
+        "stick the red peg into the socket",
+        "pick up the peg and stick it in the hole",
+        "cover the box with the lid",
+    ],
+)
+def test_a_verb_is_not_taken_for_the_thing_of_that_name(sentence):
+    found = compare(sentence, propose(sentence, "panda"))
+    assert found.ok, found.contradictions
+
+
+def test_a_stick_is_a_thing_where_it_is_used():
+    found = compare("stick the red peg into the socket with the stick", propose("put the peg in the socket", "panda"))
+    assert any("stick" in contradiction for contradiction in found.contradictions)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("knock over every peg", ""),
+        ("topple all of the pegs", ""),
+        ("knock down the red peg and the blue peg", ""),
+        ("knock over the red peg", "the blue peg, which the text leaves out"),
+        ("knock over the red can and the blue peg", "'red can' is nothing that the goal speaks of"),
+        ("put the pegs upright", "knocking over: the goal asks for it"),
+    ],
+)
+def test_what_shall_not_stand_any_more_is_knocked_over(text, wrong):
+    spec = SPECS["topple"]()
+    assert describe(spec.goal, spec) == "every peg is knocked over"
+    assert wrong in " ".join(compare(text, spec).contradictions)
+    assert compare(text, spec).ok == (not wrong)
 
 
 def test_an_unknown_relation_is_described_too():

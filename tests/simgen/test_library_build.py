@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from robostack.cli import main
-from robostack.errors import ConfigError, UnknownName
+from robostack.errors import ConfigError, DataError, UnknownName
+from simgen.gates.replayer import in_fresh_process
 from simgen.library.build import build_library
 from simgen.library.entry import load_entry
 from simgen.library.explain import explain
 from simgen.library.page import write_library_page
-from simgen.library.replay import replay, replay_in_fresh_process
 from simgen.library.store import Library, certified_files, task_files
 from simgen.library.verify import find_tasks, prove_again, verify
 
@@ -136,10 +136,17 @@ def environment(root):
 
 def test_every_demonstration_replays_in_a_fresh_process(built):
     for entry in Library(built[0]):
-        shas = replay_in_fresh_process(entry.folder)
-        assert shas == replay(entry.spec, entry.demos)
-        proven = {episode.seed: episode.final_sha for episode in entry.certificate.episodes}
-        assert all(proven[seed] == sha for seed, sha in shas.items())
+        answer = in_fresh_process(entry.spec, entry.demos)
+        proven = {str(e.seed): e.final_sha for e in entry.certificate.episodes if e.seed in entry.demos}
+        assert {seed: after["final"] for seed, after in answer["episodes"].items()} == proven
+        assert all(after["success"] for after in answer["episodes"].values())
+
+
+def test_what_a_fresh_process_cannot_replay_is_a_line_that_says_why(built):
+    entry = next(iter(Library(built[0])))
+    seed, actions = next(iter(entry.demos.items()))
+    with pytest.raises(DataError, match=rf"cannot replay '{entry.spec.name}': .*\bInvalidAction\b"):
+        in_fresh_process(entry.spec, {seed: actions[:, :3]})
 
 
 def test_a_sound_library_is_proven_again_and_a_second_call_costs_nothing(library, tmp_path):
@@ -215,6 +222,7 @@ def test_the_page_of_a_library_shows_every_task_and_runs_nothing_else(built, tmp
     assert (overview.tasks, overview.failed, overview.families) == (2, 2, 2)
     assert page.count('<article class="card"') == 2
     assert all(task_id in page for task_id in Library(built[0]).ids())
+    assert page.count('data-method="skill"') == 2
     assert re.search(r"script-src &#x27;sha256-|script-src 'sha256-", page)
     assert "http://" not in re.sub(r'xmlns(:\w+)?="http://[^"]*"', "", page)
     assert overview.figures()["vendi"] == overview.diversity.vendi.value

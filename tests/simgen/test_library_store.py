@@ -167,7 +167,7 @@ def test_a_flipped_byte_in_the_actions_is_noticed(tmp_path):
         content[60] ^= 0xFF
         (folder / "demos.npz").write_bytes(bytes(content))
 
-    damaged(tmp_path, flip)
+    assert "demos.npz is damaged" in damaged(tmp_path, flip)
 
 
 def test_files_that_contradict_the_task_are_not_published(tmp_path):

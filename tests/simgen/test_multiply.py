@@ -8,6 +8,7 @@ import pytest
 from robostack.data.raw import RawStore
 from robostack.errors import ConfigError, ExpertError, UnknownName
 from robostack.task.spec import TaskSpec
+from simgen import demos
 from simgen.demos import replay_all
 from simgen.multiply import multiply, recolored, resize, vary
 from simgen.teach import teach
@@ -105,6 +106,29 @@ def test_what_the_expert_had_to_solve_is_not_accepted(tmp_path, monkeypatch):
     report = multiply(BOWL, tmp_path / "helped", n=1, instances=1, keyframes=tmp_path / "wrong.json", fallback=True)
     assert (report.n, report.accepted, report.acceptance) == (1, 0, 0.0)
     assert report.harvests[0].by_expert == 1
+
+
+def test_an_instance_that_is_given_up_counts_in_the_acceptance(tmp_path, monkeypatch):
+    clumsy = vary(BOWL, 2, size_jitter=0.1, recolor=True, seed=5)[1].spec.id
+    real = demos.Expert.solve
+
+    def solve(self, seed):
+        episode, code = real(self, seed)
+        return episode, code or ("NO_GRASP" if self.env.task.id == clumsy else "")
+
+    monkeypatch.setattr("simgen.demos.Expert.solve", solve)
+    monkeypatch.setattr("simgen.demos._GIVE_UP_AFTER", 3)
+    report = multiply(BOWL, tmp_path, n=2, instances=2, size_jitter=0.1, seed=5)
+    good, bad = report.harvests
+    assert (report.n, report.instances, report.refused) == (1, 1, 1)
+    assert (bad.report, bad.attempts, bad.accepted, dict(bad.failures)) == (None, 3, 0, {"NO_GRASP": 3})
+    assert "solved 0 of 3 seeds" in bad.refused
+    assert (report.accepted, report.attempts) == (good.accepted, good.attempts + 3)
+    assert report.acceptance == report.accepted / report.attempts
+    assert report.ci_low <= report.acceptance <= report.ci_high
+    values = json.loads((tmp_path / "instances.json").read_text())["instances"]
+    assert [(v["demos"], v["attempts"], bool(v["refused"])) for v in values] == [(1, 1, False), (0, 3, True)]
+    assert multiply(BOWL, tmp_path, n=2, instances=2, size_jitter=0.1, seed=5).attempts == report.attempts  # resumed
 
 
 def test_an_unknown_way_is_answered_with_those_that_exist(tmp_path):

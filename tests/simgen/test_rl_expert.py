@@ -15,7 +15,7 @@ from robostack.task.evaluate import margin
 from simgen.experts.method import Context
 from simgen.experts.result import Code, EpisodeOver
 from simgen.experts.rl import Actor, LearnedMethod, success_rate
-from simgen.experts.rl_env import Eye, Moves, SubgoalEnv
+from simgen.experts.rl_env import Eye, Moves, Scout, SubgoalEnv
 from simgen.experts.skills import Skills
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -97,10 +97,28 @@ def test_a_damaged_actor_is_refused(tmp_path, width, damage):
         Actor.load(path)
 
 
-@pytest.mark.parametrize("values", [{"repeat": 0}, {"step": (0.0,) * 5}, {"step": (-0.1, 0.1, 0.1, 0.0, 0.0)}])
+@pytest.mark.parametrize(
+    "values", [{"repeat": 0}, {"step": (0.0,) * 5}, {"step": (-0.1, 0.1, 0.1, 0.0, 0.0)}, {"height": 2.0}]
+)
 def test_moves_that_make_no_sense_are_refused(values):
     with pytest.raises(ConfigError, match="rl: repeat="):
         Moves(**values)
+
+
+def _shout(path):
+    with np.load(path) as file:
+        values = dict(file)
+    values["noise"] = np.array(7.0)
+    np.savez(path, **values)
+
+
+def test_noise_is_part_of_the_actor_and_bounded(tmp_path, width):
+    path = tmp_path / "rl_0.npz"
+    replace(actor(width), noise=0.3).save(path)
+    assert Actor.load(path).noise == 0.3
+    _shout(path)
+    with pytest.raises(CheckpointError, match="noise 7.0 is not within 0 to 1"):
+        Actor.load(path)
 
 
 def test_the_method_knows_only_what_it_learned(tmp_path, env):
@@ -116,10 +134,10 @@ def test_the_method_knows_only_what_it_learned(tmp_path, env):
     assert np.array_equal(env.scene.get_state(), before)
 
 
-def test_the_same_actor_makes_the_same_episode(tmp_path, env, width):
-    actor(width).save(tmp_path / "rl_0.npz")
+def test_the_same_actor_makes_the_same_episode_and_its_noise_another_one_per_scene(tmp_path, env, width):
+    replace(actor(width), noise=0.3).save(tmp_path / "rl_0.npz")
     ends = []
-    for _ in range(2):
+    for scene_seed in (0, 0, 1):
         env.reset_scene(train_seed(1))
 
         def send(action):
@@ -129,9 +147,10 @@ def test_the_same_actor_makes_the_same_episode(tmp_path, env, width):
             env.apply(action)
 
         with pytest.raises(EpisodeOver):  # random weights topple nothing in 3 s
-            LearnedMethod().attempt(Context(env, Skills(env), send, 0, 0, tmp_path), QUICK.subgoals[0])
+            LearnedMethod().attempt(Context(env, Skills(env), send, 0, scene_seed, tmp_path), QUICK.subgoals[0])
         ends.append(env.scene.get_state())
-    assert np.array_equal(*ends)
+    assert np.array_equal(ends[0], ends[1])
+    assert not np.array_equal(ends[0], ends[2])
 
 
 # The learning problem.
@@ -174,6 +193,33 @@ def test_observations_are_finite_and_the_tool_stays_within_reach():
     assert pos[2] >= problem.skills.planner.tip_below
 
 
+def test_the_tool_goes_to_its_height_before_the_first_decision():
+    low, high = (SubgoalEnv(QUICK, 0, Moves(height=h)) for h in (0.1, 0.0))
+    low.reset()
+    high.reset()
+    assert low.limb.where()[2] == pytest.approx(0.1)
+    assert low.env.t_s > 0.0 == high.env.t_s
+    assert low.limb.where()[:2].tolist() == high.limb.where()[:2].tolist()
+    under = SubgoalEnv(QUICK, 0, Moves(height=1e-3))  # lower than the fingers allow: as low as they do
+    under.reset()
+    assert under.limb.where()[2] >= under.skills.planner.tip_below
+
+
+def test_the_scout_shows_now_and_then_how_it_is_done():
+    problem, solved = SubgoalEnv(topple(), 0, Moves(step=(0.06, 0.06, 0.0, 0.0, 0.0), height=0.1)), 0
+    scout = Scout(problem, np.random.default_rng(0))
+    for _ in range(6):
+        problem.reset()
+        scout.begin()
+        over = late = False
+        while not (over or late):
+            decision = scout.decide()
+            assert problem.action_space.contains(decision)
+            _, _, over, late, info = problem.step(decision)
+        solved += info["success"]
+    assert solved >= 2
+
+
 # Training.
 
 
@@ -192,6 +238,9 @@ def test_training_leaves_a_report_and_an_actor(trained, env):
     assert report.n == 2
     assert [steps for steps, _ in report.curve] == [60, 100]
     assert success_rate(env, Actor.load(report.actor), 0, []) == 0
+    best, kept = Actor.load(out / "rl_0_training" / "best.npz"), Actor.load(report.actor)
+    assert all(np.array_equal(x, y) for x, y in zip(best.weights, kept.weights, strict=True))
+    assert kept.noise == 0.0  # nothing is solved with any: the least of equals
 
 
 def test_an_interrupted_training_ends_with_the_same_bits(trained, tmp_path):

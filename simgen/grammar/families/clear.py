@@ -107,5 +107,4 @@ CLEAR = Production(
     ),
     draft=_draft,
     needs=Needs(depth=0.2, width=0.3),
-    allows=("TILT",),
 )

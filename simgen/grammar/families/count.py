@@ -64,5 +64,4 @@ COUNT = Production(
     draft=_draft,
     needs=Needs(width=0.3),
     contrast=others("n", ("one", "two", "three")),
-    allows=("TILT", "SWAP_OBJ"),
 )

@@ -79,5 +79,4 @@ DISTINCT = Production(
     ),
     draft=_draft,
     needs=Needs(depth=0.2, width=0.4),
-    allows=("TILT", "SWAP_DST", "SWAP_OBJ"),
 )

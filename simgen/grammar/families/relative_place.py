@@ -105,5 +105,4 @@ RELATIVE_PLACE = Production(
     ),
     draft=_draft,
     contrast=_opposite,
-    allows=("TILT",),
 )

@@ -77,5 +77,4 @@ RELOCATE = Production(
     ),
     draft=_draft,
     needs=Needs(width=0.36),
-    allows=("TILT",),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from robostack.errors import SentenceError
-from robostack.task.predicate import AnyPred, Once, Seq, all_of, atom
+from robostack.task.predicate import AnyPred, Once, Seq, all_of, atom, negation
 from robostack.task.profile import RobotProfile
 from robostack.task.spec import Entity
 from simgen.grammar.clauses import Clause, ClausePhrase
@@ -109,15 +110,20 @@ def _merged(parts: Sequence[tuple[Entity, ...]]) -> tuple[Entity, ...]:
 
 
 def _in_order(drafts: Sequence[Draft]) -> AnyPred:
+    """A stage per clause: what was brought about so far holds, and what comes next does not yet.
+
+    A button's press is no state that can be there beforehand.
+    """
     stages: list[AnyPred] = []
     kept: list[AnyPred] = []
-    for draft in drafts:
+    for draft, after in itertools.zip_longest(drafts, drafts[1:]):
         goal = draft.goal
+        not_yet = [] if after is None or isinstance(after.goal, Once) else [negation(after.goal)]
         if isinstance(goal, Once):
-            stages.append(all_of(*kept, goal.part))
+            stages.append(all_of(*kept, goal.part, *not_yet))
             continue
         kept.append(goal)
-        stages.append(all_of(*kept))
+        stages.append(all_of(*kept, *not_yet))
     last = drafts[-1].goal
     if isinstance(last, Once):
         pressed = drafts[-1].subgoals[0].args[0]

@@ -66,5 +66,4 @@ SWAP = Production(
     ),
     draft=_draft,
     needs=Needs(depth=0.2, width=0.4),
-    allows=("TILT",),
 )

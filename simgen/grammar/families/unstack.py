@@ -60,5 +60,4 @@ UNSTACK = Production(
         "lift the yellow block off the blue cube and put it on the table",
     ),
     draft=_draft,
-    allows=("TILT",),
 )

@@ -68,7 +68,9 @@ class DemoReport:
     seeds: tuple[int, ...]
 
 
-def collect(spec: TaskSpec, out_dir: Path, *, n: int, seed: int, workers: int, progress: bool) -> DemoReport:
+def collect(
+    spec: TaskSpec, out_dir: Path, *, n: int, seed: int, workers: int, progress: bool, folder: Path | None = None
+) -> DemoReport:
     _called("collect")
     assert workers >= 1
     assert not progress

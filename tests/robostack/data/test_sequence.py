@@ -64,3 +64,19 @@ def test_a_window_longer_than_every_episode_is_padded():
 def test_a_prediction_shorter_than_the_observation_is_a_programmers_mistake():
     with pytest.raises(AssertionError):
         SequenceSampler(np.array([5]), 3, 2)
+
+
+def test_later_rows_run_from_the_current_one_to_the_last_of_the_episode():
+    windows = SequenceSampler(np.array([5, 12]), To=2, Tp=4)
+    indices = np.arange(len(windows))
+    now, last = windows.gather(indices)[0][:, -1], np.repeat([4, 11], [5, 7])
+    np.testing.assert_array_equal(windows.later(indices, np.zeros(12)), now)
+    np.testing.assert_array_equal(windows.later(indices, np.ones(12)), last)
+    middle = windows.later(indices, np.full(12, 0.5))
+    assert ((now <= middle) & (middle <= last)).all()
+
+
+def test_actions_outside_of_their_episode_are_marked():
+    sampler = SequenceSampler(np.array([5, 9]), 2, 4)
+    marked = sampler.padded(np.array([5, 4, 1]))
+    np.testing.assert_array_equal(marked, [[True, False, False, False], [False, False, True, True], [False] * 4])

@@ -168,6 +168,13 @@ def test_nan_from_a_policy_is_a_failed_episode_and_moves_nothing(spec):
     assert (rollout.success, rollout.failure, rollout.steps) == (False, "INVALID_ACTION", 0)
 
 
+def test_a_checkpoint_that_answers_with_nan_fails_its_episodes_and_not_the_evaluation(spec, tmp_path):
+    policy = DiffusionPolicy(CFG, TaskEnv(spec).features)
+    policy.action_norm.offset.fill_(float("nan"))
+    checkpoint = save_checkpoint(tmp_path / "nan", policy, "diffusion_unet", step=0, metrics={})
+    assert run(spec, checkpoint, tmp_path / "out", n=1).failures == {"INVALID_ACTION": 1}
+
+
 def test_a_policy_that_holds_still_fails_with_the_reason(spec):
     env = TaskEnv(spec)
     env.reset_scene(eval_seed(0))

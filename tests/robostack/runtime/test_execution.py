@@ -37,7 +37,7 @@ class Tracker:
     ``n`` actions; the network was "evaluated" three times per decision.
     """
 
-    continues_plans, evaluations = True, 3
+    continues_plans = True
 
     def __init__(self, To=2, Ta=4, n=12):
         self.features = dataclasses.replace(FEATURES, state=("a", "b"), environment_state=("target",))
@@ -46,6 +46,9 @@ class Tracker:
 
     def reset(self, mask, seeds):
         self.plans.clear()
+
+    def evaluations(self):
+        return np.array([3])
 
     def infer(self, obs, plan=None):
         self.plans.append((obs.t_s, plan))
@@ -280,6 +283,10 @@ def test_only_executions_that_continue_plans_hand_them_over():
 def test_a_fixed_latency_is_deterministic(execution):
     first, second = (track(execution, "fixed:130", steps=60)[2] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_measured_latency_is_paid_too():
+    assert track("async", "measured:60000", steps=40)[1].counters.starved > 0
 
 
 @pytest.mark.parametrize("execution", list(EXECUTORS))

@@ -1,3 +1,6 @@
+import os
+
+import mujoco
 import numpy as np
 import pytest
 import yaml
@@ -5,6 +8,7 @@ import yaml
 from robostack.errors import SceneError, SpecError, UnknownName
 from robostack.paths import find_cards
 from robostack.sim.cards import load_asset, load_robot, robots
+from robostack.sim.descriptions import _lighten
 from robostack.sim.env import TaskEnv
 from robostack.sim.ik import IKSolver
 from robostack.sim.robot import build_robot
@@ -227,3 +231,26 @@ def test_asset_cards_and_the_sizes_that_authors_are_told_agree():
     from robostack.task.profile import CARD_SIZES
 
     assert {name: load_asset(name).size for name in CARD_SIZES} == CARD_SIZES
+
+
+def test_a_dense_mesh_is_merged_once_and_again_when_its_file_changes(tmp_path):
+    x, y = np.meshgrid(np.arange(50), np.arange(50))
+    corner = np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 1, 3)
+    triangles = np.concatenate([corner + [[0, 0, 0], [1, 0, 0], [0, 1, 0]], corner + [[1, 1, 0], [0, 1, 0], [1, 0, 0]]])
+
+    def merged(scale: float) -> np.ndarray:
+        record = np.zeros(len(triangles), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+        record["corners"] = scale * triangles
+        path = tmp_path / "part.stl"
+        path.write_bytes(bytes(80) + len(triangles).to_bytes(4, "little") + record.tobytes())
+        os.utime(path, ns=(0, int(1e9 * scale)))
+        meshes = [mujoco.MjSpec().add_mesh(name="part") for _ in range(2)]
+        for mesh in meshes:
+            _lighten(mesh, path)
+        assert np.array_equal(meshes[0].uservert, meshes[1].uservert)
+        assert np.array_equal(meshes[0].userface, meshes[1].userface)
+        assert len(meshes[0].uservert) == 3 * 51 * 51
+        return np.asarray(meshes[0].uservert)
+
+    assert merged(2.0).max() == pytest.approx(100.0)
+    assert merged(4.0).max() == pytest.approx(200.0)

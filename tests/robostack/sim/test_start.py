@@ -11,7 +11,7 @@ from robostack.sim.cards import load_robot, robots
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import environment_state, features
 from robostack.sim.scene import Scene, state_sha
-from robostack.task.evaluate import margin
+from robostack.task.evaluate import margin, margin_at_start
 from robostack.task.predicate import Once, atom
 from robostack.task.spec import Entity, Instruction, Physics, Placement, RobotRef, TaskSpec
 
@@ -176,6 +176,10 @@ def test_every_robot_gets_articulated_scenes(card, robot):
     scene = Scene(task(cube, thing, robot=robot, init=(atom("joint", "thing", name, "<=", 0.05),)))
     for seed in range(3):
         scene.reset(seed)
+        x, y = scene.world.pos("thing")[:2]
+        assert far - 0.02 * scale <= x <= far
+        assert abs(y) <= 0.02 * scale
+        assert -0.01 <= scene.world.fraction("thing", name) <= 0.05
 
 
 # What is refused.
@@ -200,7 +204,10 @@ def test_a_goal_about_a_joint_that_holds_at_reset_is_refused(goal):
 
 def test_a_goal_that_remembers_can_start_unmet():
     drawer = DRAWER.model_copy(update={"joints": {"slide": (0.0, 0.1)}})
-    Scene(task(CUBE, drawer, goal=Once(once=OPEN))).reset(0)
+    scene = Scene(task(CUBE, drawer, goal=Once(once=OPEN)))
+    scene.reset(0)
+    assert scene.world.fraction("drawer", "slide") <= 0.1
+    assert margin_at_start(scene.spec.goal, scene.world) < 0.0
 
 
 def test_an_unknown_joint_is_named():
