@@ -22,8 +22,8 @@ _FIXED = 3  # Index of the zero that is appended to the origin for columns that 
 
 
 def supports_gripper_frame(features: Features) -> bool:
-    """Whether state and action both name the gripper's position; false for ``joint_pos`` datasets."""
-    return all(name in features.state and name in features.action for name in _GRIPPER)
+    """Whether state and action both name the gripper's position, in the plane at least; not for ``joint_pos``."""
+    return all(name in features.state and name in features.action for name in _GRIPPER[:2])
 
 
 def _axis_of(names: Sequence[str], *, only: Sequence[str] | None = None) -> Int[Tensor, " D"]:
@@ -44,8 +44,9 @@ class Frame(nn.Module):
         """Resolve the columns; falls back to ``world`` where the features name no gripper position."""
         super().__init__()
         self.relative = frame == "gripper" and supports_gripper_frame(features)
-        position = [features.state.index(name) for name in _GRIPPER] if self.relative else [0, 0, 0]
-        self.register_buffer("position", torch.tensor(position), persistent=False)
+        width = len(features.state)  # the index of a zero: of an axis that a planar task does not have
+        position = [features.state.index(name) if name in features.state else width for name in _GRIPPER]
+        self.register_buffer("position", torch.tensor([*position, width]), persistent=False)
         self.register_buffer("action_axis", _axis_of(features.action, only=_GRIPPER), persistent=False)
         self.register_buffer("object_axis", _axis_of(features.environment_state), persistent=False)
 
@@ -54,7 +55,7 @@ class Frame(nn.Module):
         last = state[..., -1, :]
         if not self.relative:
             return last.new_zeros((*last.shape[:-1], 4))
-        return nn.functional.pad(last[..., self.position], (0, 1))
+        return nn.functional.pad(last, (0, 1))[..., self.position]
 
     def objects(self, values: Float[Tensor, "*B To De"], origin: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B To De"]:
         """Object state from the world into the frame."""

@@ -21,10 +21,14 @@ from robostack.errors import ConfigError, ExpertError, SceneError
 from robostack.runtime.pool import worker_pool
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import features
+from robostack.sim.pusht import PushTEnv, pusht_versions
 from robostack.sim.replay import replays_exactly
 from robostack.sim.scene import Scene, train_seed, versions
+from robostack.task.benchmark import PushTTask, Task, task_from_json
 from robostack.task.spec import TaskSpec
+from robostack.types import Episode
 from simgen.experts.expert import Expert
+from simgen.experts.pusht import PushTExpert
 
 _SEEDS_PER_RUN = 1_000_000  # distance between the scenes of two values of ``seed``
 _GIVE_UP_AFTER, _MIN_SUCCESS = 24, 0.25
@@ -66,7 +70,7 @@ class TooFewSolved(ExpertError):
         failures: code -> attempts that failed so.
     """
 
-    def __init__(self, spec: TaskSpec, attempts: int, seeds: tuple[int, ...], failures: dict[str, int], example: str):
+    def __init__(self, spec: Task, attempts: int, seeds: tuple[int, ...], failures: dict[str, int], example: str):
         self.attempts, self.seeds, self.failures = attempts, seeds, failures
         code = next(iter(failures))
         super().__init__(
@@ -76,7 +80,7 @@ class TooFewSolved(ExpertError):
 
 
 def collect(
-    spec: TaskSpec,
+    spec: Task,
     out_dir: Path | str,
     *,
     n: int,
@@ -105,8 +109,7 @@ def collect(
     """
     if n < 1 or workers < 1:
         raise ConfigError(f"demos need n >= 1 and workers >= 1, not n={n}, workers={workers}")
-    info = StoreInfo(spec.id, features(Scene(spec)), spec.instruction.text, versions())
-    store, start, spent = RawStore(out_dir, info), time.monotonic(), _spent(Path(out_dir))
+    store, start, spent = RawStore(out_dir, _store_info(spec)), time.monotonic(), _spent(Path(out_dir))
     done = {**dict.fromkeys(store.seeds(), True), **dict.fromkeys(store.failures(), False)}
     try:
         with tqdm(total=n, desc="demos", unit="demo", disable=not progress) as bar:
@@ -121,13 +124,19 @@ def collect(
     return DemoReport(n, len(attempts), n / len(attempts), n, 60 * n / wall_s, wall_s, Path(out_dir), failures, seeds)
 
 
+def _store_info(spec: Task) -> StoreInfo:
+    if isinstance(spec, PushTTask):
+        return StoreInfo(spec.id, PushTEnv(spec).features, spec.instruction.text, pusht_versions())
+    return StoreInfo(spec.id, features(Scene(spec)), spec.instruction.text, versions())
+
+
 def _spent(out_dir: Path) -> float:
     path = out_dir / _SUMMARY
     return float(read_json(path, f"delete {path}")["wall_s"]) if path.is_file() else 0.0
 
 
 def _attempt(
-    spec: TaskSpec, store: RawStore, done: dict[int, bool], start_args: tuple, *, n: int, first: int, workers: int, bar
+    spec: Task, store: RawStore, done: dict[int, bool], start_args: tuple, *, n: int, first: int, workers: int, bar
 ) -> set[int]:
     """Try seeds in order until ``n`` of a gap-free prefix succeeded; returns that prefix."""
     order = _seeds(first)
@@ -174,7 +183,7 @@ def _failures(store: RawStore, seeds: Collection[int]) -> dict[str, int]:
     return dict(Counter(failure.code for s, failure in store.failures().items() if s in seeds).most_common())
 
 
-def _too_few(spec: TaskSpec, store: RawStore, tried: Sequence[int], done: dict[int, bool]) -> TooFewSolved:
+def _too_few(spec: Task, store: RawStore, tried: Sequence[int], done: dict[int, bool]) -> TooFewSolved:
     failures = _failures(store, tried)
     example = next(f.message for s, f in store.failures().items() if s in tried and f.code == next(iter(failures)))
     return TooFewSolved(spec, len(tried), tuple(sorted(s for s in tried if done[s])), failures, example)
@@ -182,12 +191,16 @@ def _too_few(spec: TaskSpec, store: RawStore, tried: Sequence[int], done: dict[i
 
 # Worker.
 
-_worker: tuple[Expert, RawStore] | None = None
+_worker: tuple[Expert | PushTExpert, RawStore] | None = None
 
 
 def _start_worker(spec_json: str, directory: Path, methods: Sequence[str] | None, folder: Path | None) -> None:
     global _worker
-    _worker = Expert(TaskEnv(TaskSpec.from_json(spec_json)), methods=methods, folder=folder), RawStore(directory)
+    spec = task_from_json(spec_json)
+    if isinstance(spec, PushTTask):
+        _worker = PushTExpert(PushTEnv(spec)), RawStore(directory)
+    else:
+        _worker = Expert(TaskEnv(spec), methods=methods, folder=folder), RawStore(directory)
 
 
 def _solve(seed: int) -> bool:
@@ -202,11 +215,15 @@ def _solve(seed: int) -> bool:
     if code:
         store.save_failure(seed, code, "; ".join(expert.log) or code)
         return False
-    if not replays_exactly(expert.env.scene, episode):
+    if not _replays(expert.env, episode):
         store.save_failure(seed, "REPLAY_DIFFERS", "the stored controls lead to another final state")
         return False
     store.save(episode)
     return True
+
+
+def _replays(env: TaskEnv | PushTEnv, episode: Episode) -> bool:
+    return env.replays(episode) if isinstance(env, PushTEnv) else replays_exactly(env.scene, episode)
 
 
 def replay_all(spec: TaskSpec, store: RawStore, seeds: Iterable[int]) -> int:

@@ -10,7 +10,6 @@ from robostack.cli.metrics import write_metrics
 from robostack.cli.run import demos_line
 from robostack.cli.settings import load_settings
 from robostack.cli.workspace import open_workspace
-from robostack.task.spec import TaskSpec
 
 STAGES = 2
 
@@ -19,13 +18,12 @@ def execute(args: Sequence[str]) -> int:
     """Collect and export."""
     settings = load_settings("demos", args)
     console = make_console(settings, STAGES)
-    path = stages.find_task_file(settings["task"])
-    spec = TaskSpec.load(path)
+    spec, folder = stages.find_task(settings["task"]), stages.find_task_folder(settings["task"])
     workers = stages.resolve_workers(settings["workers"])
     with open_workspace("demos", settings, note=console.note) as paths:
         stages.save_task(spec, paths)
         with console.stage("demos") as stage:
-            options = {"n": settings["n"], "workers": workers, "folder": path.parent}
+            options = {"n": settings["n"], "workers": workers, "folder": folder}
             demos = stages.collect_demos(settings, spec, paths, console, **options)
             stage.result = demos_line(demos)
         with console.stage("dataset") as stage:

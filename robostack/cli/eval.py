@@ -12,7 +12,7 @@ from robostack.cli.run import evaluation_line
 from robostack.cli.settings import Settings, load_settings
 from robostack.cli.workspace import open_workspace
 from robostack.errors import ConfigError
-from robostack.task.spec import TaskSpec
+from robostack.task.benchmark import Task
 
 STAGES = 1
 
@@ -37,7 +37,7 @@ def execute(args: Sequence[str]) -> int:
     return 0
 
 
-def _task(settings: Settings, checkpoint: Path) -> TaskSpec:
+def _task(settings: Settings, checkpoint: Path) -> Task:
     if settings["task"] is not None:
         return stages.find_task(settings["task"])
     spec = stages.find_task_near(checkpoint)

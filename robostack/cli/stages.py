@@ -22,6 +22,7 @@ from robostack.cli.workspace import RunPaths
 from robostack.data.atomic import write_atomic
 from robostack.errors import CheckpointError, ConfigError, DataError, SpecError
 from robostack.paths import data_dirs
+from robostack.task.benchmark import BENCHMARKS, Task, load_task
 from robostack.task.spec import TaskSpec
 
 # Task.
@@ -36,20 +37,25 @@ def propose_task(settings: Settings) -> TaskSpec:
     return spec.model_copy(update={"robot": robot})
 
 
-def save_task(spec: TaskSpec, paths: RunPaths) -> None:
+def save_task(spec: Task, paths: RunPaths) -> None:
     """Write ``task.json``; when resuming, the task must still be the same.
 
     Raises:
         ConfigError: when the folder holds another task, as after an update of robostack.
     """
-    if paths.task.is_file() and TaskSpec.load(paths.task).id != spec.id:
+    if paths.task.is_file() and load_task(paths.task).id != spec.id:
         raise ConfigError(f"{paths.task} is another task than this robostack makes of the sentence: pass fresh=true")
     write_atomic(paths.task, f"{spec.to_json()}\n".encode())
 
 
-def find_task(given: str) -> TaskSpec:
-    """The task that ``find_task_file`` finds."""
-    return TaskSpec.load(find_task_file(given))
+def find_task(given: str) -> Task:
+    """The benchmark of that name, or the task that ``find_task_file`` finds."""
+    return BENCHMARKS[given]() if given in BENCHMARKS else load_task(find_task_file(given))
+
+
+def find_task_folder(given: str) -> Path | None:
+    """Where the task that ``find_task`` finds lies; None for a benchmark."""
+    return None if given in BENCHMARKS else find_task_file(given).parent
 
 
 def find_task_file(given: str) -> Path:
@@ -73,12 +79,12 @@ def _in_library(prefix: str) -> Path:
     raise SpecError(f"'{prefix}' begins the ids of several tasks: {', '.join(name for name, _ in found[:8])}")
 
 
-def find_task_near(folder: Path) -> TaskSpec | None:
+def find_task_near(folder: Path) -> Task | None:
     """The ``task.json`` in a folder or up to three levels above it."""
     resolved = folder.resolve()
     for parent in (resolved, *list(resolved.parents)[:3]):
         if (parent / "task.json").is_file():
-            return TaskSpec.load(parent / "task.json")
+            return load_task(parent / "task.json")
     return None
 
 
@@ -91,7 +97,7 @@ def check_scene(settings: Settings, spec: TaskSpec) -> Any:
 
 
 def collect_demos(
-    settings: Settings, spec: TaskSpec, paths: RunPaths, console: Console, *, n: int, workers: int, **options: Any
+    settings: Settings, spec: Task, paths: RunPaths, console: Console, *, n: int, workers: int, **options: Any
 ) -> Any:
     """Expert demonstrations into ``demos/``; returns simgen's DemoReport."""
     seed, progress = settings["seed"], console.progress
@@ -99,7 +105,7 @@ def collect_demos(
 
 
 def export_dataset(
-    settings: Settings, wanted: Settings, spec: TaskSpec, demos: Any, paths: RunPaths, console: Console
+    settings: Settings, wanted: Settings, spec: Task, demos: Any, paths: RunPaths, console: Console
 ) -> Path:
     """The demonstrations of a DemoReport as a LeRobot dataset in ``dataset/``, with the cameras of ``wanted``."""
     from tqdm import tqdm
@@ -201,7 +207,7 @@ def find_checkpoint(given: str) -> Path:
 
 
 def evaluate_policy(
-    settings: Settings, spec: TaskSpec, checkpoint: Path, paths: RunPaths, console: Console, *, n: int, workers: int
+    settings: Settings, spec: Task, checkpoint: Path, paths: RunPaths, console: Console, *, n: int, workers: int
 ) -> Any:
     """Seeded rollouts into ``eval/``; returns the kernel's EvalReport. Workers locate ``load_policy`` themselves."""
     return target(settings, "evaluate")(

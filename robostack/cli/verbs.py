@@ -58,7 +58,7 @@ VERBS: dict[str, Verb] = {
         Verb(
             "demos",
             "task.json -> verified demonstrations and a LeRobot dataset",
-            "demos task=<task.json or its folder> [key=value ...]",
+            "demos task=<task.json or its folder, or pusht> [key=value ...]",
             (
                 "robostack demos task=outputs/my_task n=300",
                 "robostack demos task=outputs/my_task/task.json n=1000 workers=8 seed=7",

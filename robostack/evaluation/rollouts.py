@@ -24,14 +24,13 @@ from tqdm import tqdm
 
 from robostack.data.atomic import read_json, remove_leftovers, storage_errors, write_atomic, write_json
 from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, SceneError
+from robostack.evaluation.environment import EvaluationEnv, make_env, task_features
 from robostack.evaluation.stats import wilson
 from robostack.runtime.execution import Executor
 from robostack.runtime.latency import LatencyModel
 from robostack.runtime.pool import worker_pool
-from robostack.sim.env import TaskEnv
-from robostack.sim.observe import features
-from robostack.sim.scene import Scene, eval_seed
-from robostack.task.spec import TaskSpec
+from robostack.sim.scene import eval_seed
+from robostack.task.benchmark import Task, task_from_json
 
 _SEEDS_PER_RUN = 1_000_000
 _WARM_UP = 3
@@ -51,7 +50,8 @@ class Rollout:
         held: of these, steps in which the robot had nothing to do but hold still, because a decision took too long.
         evaluations: of the policy's network; None when it does not count them.
         latencies_s: wall time of each decision [s].
-        qpos: generalised positions before each control step, for pictures.
+        qpos: configuration of the environment before each control step, for pictures.
+        score: the environment's own measure of how good the episode was; None where it has none.
     """
 
     seed: int
@@ -63,6 +63,7 @@ class Rollout:
     evaluations: int | None
     latencies_s: np.ndarray
     qpos: np.ndarray
+    score: float | None = None
 
     @property
     def decisions(self) -> int:
@@ -79,6 +80,7 @@ class EvalReport:
         held_steps: control steps of all episodes in which the robot waited for a decision.
         nfe_per_decision: network evaluations per decision; NaN when the policy does not count them.
         nfe_per_action: network evaluations per command that a decision gave.
+        mean_score: of the episodes that have one; NaN when none has.
     """
 
     n: int
@@ -95,10 +97,11 @@ class EvalReport:
     nfe_per_action: float
     failures: dict[str, int]
     rollouts: tuple[Rollout, ...]
+    mean_score: float = math.nan
 
 
 def evaluate(
-    spec: TaskSpec,
+    spec: Task,
     checkpoint: Path | str,
     *,
     load_policy_target: str,
@@ -151,17 +154,17 @@ def choose_seeds(seed: int, n: int) -> list[int]:
     return [eval_seed(seed * _SEEDS_PER_RUN + i) for i in range(n)]
 
 
-def run_episode(env: TaskEnv, executor: Executor, scene_seed: int) -> Rollout:
+def run_episode(env: EvaluationEnv, executor: Executor, scene_seed: int) -> Rollout:
     """One episode of a policy. A scene that cannot be built and an invalid action are failures, not crashes."""
     try:
         env.reset_scene(scene_seed)
     except SceneError as error:
-        nothing = np.empty((0, env.scene.model.nq), np.float32)
+        nothing = np.empty((0, len(env.configuration)), np.float32)
         return Rollout(scene_seed, False, math.nan, error.code, 0, 0, 0, np.empty(0), nothing)
     executor.reset(scene_seed)
     qpos, failure, steps = [], "", 0
     while not env.over:
-        qpos.append(env.scene.data.qpos.astype(np.float32))
+        qpos.append(env.configuration.astype(np.float32))
         try:
             env.apply(executor.act(env.observe()))
         except InvalidAction:
@@ -174,13 +177,14 @@ def run_episode(env: TaskEnv, executor: Executor, scene_seed: int) -> Rollout:
     return Rollout(
         seed=scene_seed,
         success=success,
-        first_success_s=env.monitor.first_success_s,
+        first_success_s=env.first_success_s,
         failure=failure,
         steps=steps,
         held=executor.counters.starved,
         evaluations=executor.evaluations,
         latencies_s=np.array(executor.latency.samples_s),
         qpos=np.array(qpos, np.float32),
+        score=env.score,
     )
 
 
@@ -222,14 +226,14 @@ class _Setting:
         return {"sampler": self.sampler, "execution": self.execution, "latency": str(self.latency)}
 
 
-_worker: tuple[TaskEnv, Executor, Path] | None = None
+_worker: tuple[EvaluationEnv, Executor, Path] | None = None
 
 
 def _start_worker(spec_json: str, setting: _Setting, out_dir: Path) -> None:
     global _worker
-    spec = TaskSpec.from_json(spec_json)
-    env, executor = TaskEnv(spec), _executor(spec, setting)
-    env.reset(seed=0)
+    spec = task_from_json(spec_json)
+    env, executor = make_env(spec), _executor(spec, setting)
+    env.reset_scene(0)
     executor.reset(0)
     obs = env.observe()
     while len(executor.latency.samples_s) < _WARM_UP:  # the first calls allocate and are not what a decision costs
@@ -256,10 +260,10 @@ def _single_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _executor(spec: TaskSpec, setting: _Setting) -> Executor:
+def _executor(spec: Task, setting: _Setting) -> Executor:
     module, _, name = setting.load_policy_target.rpartition(".")
     policy = getattr(importlib.import_module(module), name)(setting.checkpoint, device="cpu", sampler=setting.sampler)
-    differences = policy.features.differences(features(Scene(spec)))
+    differences = policy.features.differences(task_features(spec))
     if differences:
         raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
     return Executor(policy, setting.execution, setting.latency)
@@ -321,6 +325,7 @@ def _report(rollouts: list[Rollout]) -> EvalReport:
     latencies = np.concatenate([r.latencies_s for r in rollouts])
     p50, p99 = np.percentile(latencies, [50, 99]) * 1e3 if len(latencies) else (math.nan, math.nan)
     decisions, held, steps = len(latencies), sum(r.held for r in rollouts), sum(r.steps for r in rollouts)
+    scores = [r.score for r in rollouts if r.score is not None]
     evaluations = (
         math.nan if any(r.evaluations is None for r in rollouts) else sum(r.evaluations or 0 for r in rollouts)
     )
@@ -339,4 +344,5 @@ def _report(rollouts: list[Rollout]) -> EvalReport:
         nfe_per_action=evaluations / (steps - held) if steps > held else math.nan,
         failures=dict(Counter(r.failure for r in rollouts if not r.success)),
         rollouts=tuple(rollouts),
+        mean_score=float(np.mean(scores)) if scores else math.nan,
     )

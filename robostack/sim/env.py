@@ -44,6 +44,7 @@ class TaskEnv(gymnasium.Env):
     ``reset(seed)`` uses the training namespace of seeds, ``reset(seed, options={"split": "eval"})`` the other one.
     """
 
+    score: float | None = None  # there is no measure beyond success
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(
@@ -138,6 +139,16 @@ class TaskEnv(gymnasium.Env):
     def success(self) -> bool:
         """The goal is held now and nothing was violated."""
         return self.monitor.holding and not self.monitor.violated
+
+    @property
+    def first_success_s(self) -> float:
+        """When the goal was first held [s]; NaN if never."""
+        return self.monitor.first_success_s
+
+    @property
+    def configuration(self) -> np.ndarray:
+        """Generalised positions, (Nq,)."""
+        return self.scene.data.qpos.copy()
 
     @property
     def over(self) -> bool:

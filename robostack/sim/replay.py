@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from robostack.errors import UnknownName
+from robostack.sim.pusht import pusht_camera
 from robostack.sim.render import SceneRenderer
 from robostack.sim.scene import Scene, state_sha
-from robostack.task.spec import TaskSpec
+from robostack.task.benchmark import PushTTask, Task
 from robostack.types import Episode
 
 
@@ -28,14 +29,14 @@ def replays_exactly(scene: Scene, episode: Episode) -> bool:
     return state_sha(scene.get_state()) == episode.final_sha
 
 
-def camera_source(
-    spec: TaskSpec, cameras: Sequence[tuple[str, int, int]]
-) -> Callable[[Episode], dict[str, np.ndarray]]:
+def camera_source(spec: Task, cameras: Sequence[tuple[str, int, int]]) -> Callable[[Episode], dict[str, np.ndarray]]:
     """A function that renders an episode's (name, height, width) cameras: {name: (T, H, W, 3)}.
 
     Raises:
         UnknownName: the scene has no such camera.
     """
+    if isinstance(spec, PushTTask):
+        return pusht_camera(cameras)
     scene = Scene(spec)
     known = [scene.model.camera(i).name for i in range(scene.model.ncam)]
     for name, _, _ in cameras:

@@ -49,3 +49,13 @@ def test_joint_space_data_stays_in_the_world_frame(features):
     assert not f.relative
     objects = torch.randn(2, 2, 18)
     assert f.objects(objects, f.origin(torch.randn(2, 2, 7))) is objects
+
+
+def test_a_planar_task_has_the_gripper_frame_in_its_plane(features):
+    planar = replace(features, state=("ee.x", "ee.y"), action=("ee.x", "ee.y"), environment_state=("t0.x", "t0.y"))
+    f = Frame(planar, "gripper")
+    assert f.relative
+    origin = f.origin(torch.tensor([[[7.0, 8.0], [1.0, 2.0]]]))
+    assert origin.tolist() == [[1.0, 2.0, 0.0, 0.0]]
+    assert f.actions(torch.zeros(1, 1, 2), origin).tolist() == [[[-1.0, -2.0]]]
+    assert f.objects(torch.zeros(1, 1, 2), origin).tolist() == [[[-1.0, -2.0]]]

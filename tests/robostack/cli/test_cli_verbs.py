@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from robostack.cli import stages
 from robostack.cli.metrics import Metrics, write_metrics
 from robostack.cli.workspace import RunPaths
+from robostack.errors import ConfigError
 from robostack.evaluation.schema import read_metrics
+from robostack.task.benchmark import PushTTask
 
 SENTENCE = "put the red cube in the bowl, it's {urgent}"
 SMALL = ("demos.n=4", "policy.steps=7", "eval.n=5")
@@ -210,3 +213,13 @@ def test_metrics_refuse_what_is_not_a_finite_number(tmp_path):
     with pytest.raises(ValueError, match="finite"):
         write_metrics(RunPaths(tmp_path), "run", seconds={}, stages={"x": {"y": float("nan")}})
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_benchmark_is_found_by_its_name_and_near_what_was_made_of_it(tmp_path):
+    task = stages.find_task("pusht")
+    stages.save_task(task, RunPaths(tmp_path))
+    (tmp_path / "policy" / "checkpoint").mkdir(parents=True)
+    assert stages.find_task_near(tmp_path / "policy" / "checkpoint") == task == stages.find_task(str(tmp_path))
+    stages.save_task(task, RunPaths(tmp_path))
+    with pytest.raises(ConfigError, match="is another task"):
+        stages.save_task(PushTTask(horizon_s=1.0), RunPaths(tmp_path))

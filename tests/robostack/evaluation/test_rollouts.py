@@ -10,12 +10,14 @@ from policies.checkpoint import save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
 from policies.networks.unet1d import UnetCfg
 from robostack.errors import CheckpointError, ConfigError, DataError, UnknownName
+from robostack.evaluation.environment import task_features
 from robostack.evaluation.rollouts import Rollout, choose_seeds, evaluate, run_episode
 from robostack.evaluation.run_report import choose_rollouts
 from robostack.runtime.execution import Executor
 from robostack.runtime.protocols import Horizon
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import eval_seed, train_seed
+from robostack.task.benchmark import PushTTask
 from robostack.types import ActionChunk
 from simgen.propose import propose
 
@@ -190,3 +192,30 @@ def test_one_failure_and_the_first_successes_are_shown():
     assert [r.seed for r in choose_rollouts(tuple(good))] == [0, 1, 2]
     assert [r.seed for r in choose_rollouts(tuple(bad))] == [9, 10]
     assert [r.seed for r in choose_rollouts((dataclasses.replace(good[0], qpos=np.zeros((0, 2))),))] == []
+
+
+def test_pusht_is_evaluated_like_any_task_and_its_coverage_is_recorded(tmp_path):
+    pytest.importorskip("gym_pusht")
+    task = PushTTask(horizon_s=3.0)
+    policy = DiffusionPolicy(CFG, task_features(task))
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", policy, "diffusion_unet", step=0, metrics={})
+    setting = {"n": 2, "execution": "rti", "sampler": "ddim2", "latency": "fixed:100"}
+    one, two = (run(task, checkpoint, tmp_path / name, **setting) for name in ("one", "two"))
+    assert comparable(one) == comparable(two)
+    assert one.failures == {"TIMEOUT": 2}
+    assert all(r.steps == 30 and r.qpos.shape == (30, 7) for r in one.rollouts)
+    assert 0 <= one.mean_score == np.mean([r.score for r in one.rollouts]) < 0.95
+    again = run(task, checkpoint, tmp_path / "one", **setting)
+    assert [r.score for r in again.rollouts] == [r.score for r in one.rollouts]
+
+
+def test_a_policy_of_another_task_is_refused_for_pusht(checkpoint, tmp_path):
+    pytest.importorskip("gym_pusht")
+    with pytest.raises(CheckpointError, match="trained for another setting"):
+        run(PushTTask(), checkpoint, tmp_path)
+
+
+def test_tasks_have_no_score(spec, checkpoint, tmp_path):
+    report = run(spec, checkpoint, tmp_path, n=1)
+    assert report.rollouts[0].score is None
+    assert math.isnan(report.mean_score)
