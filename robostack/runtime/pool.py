@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +28,8 @@ class _InProcess(Executor):
 def worker_pool(workers: int, start: Callable[..., None], args: tuple) -> Iterator[Executor]:
     """An executor whose workers have run ``start(*args)``; an error in the block cancels what is still queued.
 
-    Processes are spawned, since forked MuJoCo and OpenMP threads are undefined; Ctrl-C is left to the parent.
+    Processes are spawned, since forked MuJoCo and OpenMP threads are undefined; Ctrl-C is left to the parent, and they
+    end with it however it ends.
 
     Raises:
         RobostackError: a worker process died.
@@ -50,4 +53,13 @@ def worker_pool(workers: int, start: Callable[..., None], args: tuple) -> Iterat
 
 def _begin(start: Callable[..., None], args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     start(*args)
+
+
+def _die_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next job for ever, and keep its memory."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are started by worker_pool only"
+    parent.join()
+    os._exit(1)

@@ -50,7 +50,8 @@ def targets(skills: Skills, subgoal: Subgoal) -> list[Target]:
     center, half, frame = _face(skills, base, inside)
     yaw = _facing(skills, base) if not inside and _fills(skills, obj, half) else None
     drops = _DROPS_IN if inside else _DROPS_ON
-    spots = _free_spots(skills, obj, base, center, half, frame)
+    shared = sum(other.skill == subgoal.skill and other.args[1:2] == (base,) for other in skills.env.task.subgoals) > 1
+    spots = _free_spots(skills, obj, base, center, half, frame, shared=shared)
     return [Target(spot + [0, 0, rest + d * skills.scale], frozenset({base}), yaw) for spot in spots for d in drops]
 
 
@@ -85,9 +86,12 @@ def _fills(skills: Skills, obj: str, half: np.ndarray) -> bool:
 
 
 def _free_spots(
-    skills: Skills, obj: str, base: str, center: np.ndarray, half: np.ndarray, frame: np.ndarray
+    skills: Skills, obj: str, base: str, center: np.ndarray, half: np.ndarray, frame: np.ndarray, *, shared: bool
 ) -> list[np.ndarray]:
-    """The middle of the face; where other things lie there, places beside them first."""
+    """The middle of the face; where other things lie there, places beside them first.
+
+    What has to share a narrow face leaves the middle, from where it would keep out the next.
+    """
     reach = _radius(skills, obj)
     others = [
         (skills.world.pos(name)[:2], _radius(skills, name))
@@ -99,10 +103,13 @@ def _free_spots(
         return min((float(np.linalg.norm(spot[:2] - xy)) - r for xy, r in others), default=np.inf) - reach
 
     wanted = _ROOM * skills.scale
-    if room(center) >= wanted:
-        return [center]
     inner = np.maximum(half - reach - 0.004 * skills.scale, 0.0)
     spots = [center + frame[:, :2] @ (cell * inner) for cell in _GRID]
+    if room(center) >= wanted:
+        if not shared or np.hypot(*inner) - 2 * reach >= 0.3 * wanted:
+            return [center]
+        outwards = sorted(spots, key=lambda s: -float(np.linalg.norm(s - center)))
+        return [*outwards[:6], center]
     beside = sorted((s for s in spots if room(s) >= 0.3 * wanted), key=lambda s: -min(room(s), wanted))
     return [*beside[:6], center]
 
