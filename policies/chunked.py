@@ -179,13 +179,17 @@ class ChunkPolicy(TrainablePolicy):
         self._decided_s[mask] = np.nan
         self.forget(torch.from_numpy(mask))
 
-    @torch.inference_mode()
     def infer(self, obs: Observation, plan: ActivePlan | None = None) -> ActionChunk:
         """Predict the actions of every lane from (B, To, ...) observations: all Tp - To + 1 that are still due.
 
         Raises:
             DataError: widths or horizon that contradict the features, or a value that is not finite.
         """
+        recorded = plan is not None and plan.jacobian == "vjp"  # autograd cannot use what inference mode has made
+        with torch.inference_mode(not recorded), torch.no_grad():
+            return self._decide(obs, plan)
+
+    def _decide(self, obs: Observation, plan: ActivePlan | None) -> ActionChunk:
         state = self._checked("state", obs.state, self.features.state)
         objects = self._checked("environment_state", obs.environment_state, self.features.environment_state)
         assert len(state) == len(self._lanes), f"reset {len(state)} lanes before infer; there are {len(self._lanes)}"

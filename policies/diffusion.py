@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
+from policies.guidance import clamp_through, continue_plan
 from policies.networks.unet1d import ConditionalUnet1D, UnetCfg
 from policies.samplers import SAMPLERS, LaneNoise, NoiseSchedule, Sampler, SamplerState
 from policies.samplers.schedule import PREDICTIONS, split, target
@@ -58,6 +59,7 @@ class DiffusionCfg(ChunkCfg):
 class DiffusionPolicy(ChunkPolicy):
     """The policy: network, normalisers and, for acting, a sampler."""
 
+    continues_plans = True
     cfg: DiffusionCfg
     sqrt_abar: Tensor
     sigma: Tensor
@@ -107,13 +109,20 @@ class DiffusionPolicy(ChunkPolicy):
         SAMPLERS[name].evaluations(self.cfg.diffusion_steps)
         self.sampler, self._lanes, self._memory = SAMPLERS[name], [], {}
 
+    def evaluations(self) -> Int[Tensor, " B"]:
+        """Network evaluations that the last decision of each lane took."""
+        nominal = torch.full((len(self._lanes),), self.sampler.evaluations(self.cfg.diffusion_steps))
+        return self._memory.get("evaluations", nominal)
+
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
         """Reset the sampler's memory."""
         self._memory = self.sampler.reset(self.sampler.start(len(mask)) if mask.all() else self._memory, mask)
 
     def draw(self, decision: Decision) -> Float[Tensor, "B Tp Da"]:
-        """Let the sampler denoise."""
-        chunk, self._memory = self.sampler.sample(BoundDenoiser(self, decision), decision.noise, self._memory)
+        """Let the sampler denoise, guided by the plan if there is one."""
+        bound, limit = BoundDenoiser(self, decision), 1.0 if self.cfg.clip else None
+        denoiser = continue_plan(bound, decision.plan, steps=self.cfg.Tp, past=self.cfg.To - 1, limit=limit)
+        chunk, self._memory = self.sampler.sample(denoiser, decision.noise, self._memory)
         return chunk
 
 
@@ -146,4 +155,4 @@ class BoundDenoiser:
         pred = policy.predict(x, levels, self.decision.cond)
         sqrt_abar, sigma = float(policy.schedule.sqrt_abar[k]), float(policy.schedule.sigma[k])
         x0, eps = split(policy.cfg.prediction, x, pred, sqrt_abar, sigma)
-        return (x0.clamp(-1, 1) if policy.cfg.clip else x0), eps
+        return (clamp_through(x0, 1.0) if policy.cfg.clip else x0), eps

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from robostack.errors import ConfigError, UnknownName
+from robostack.runtime.execution import EXECUTORS
+from robostack.runtime.latency import LatencyModel
 
 AUTO = "auto"
 
@@ -19,6 +21,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "engine": ("pybullet", "mujoco"),
     "up": ("auto", "y", "z"),
     "rule": ("frontier", "uniform"),
+    "execution": tuple(EXECUTORS),
 }
 """Settings with fixed choices."""
 
@@ -46,10 +49,11 @@ def check_types(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> Non
 
 
 def check_choices(settings: Mapping[str, Any]) -> None:
-    """Refuse an unknown option of a setting with fixed choices, and an unknown device name."""
+    """Refuse an unknown option of a setting with fixed choices, and an unknown device name or latency."""
     for key, choices in CHOICES.items():
         if key in settings and settings[key] not in choices:
             raise UnknownName(key, _shown(settings[key]), [_shown(choice) for choice in choices])
+    LatencyModel.parse(str(settings.get("latency", "none")))
     device = settings.get("device", AUTO)
     if not _DEVICE.fullmatch(str(device)):
         raise UnknownName("device", str(device), (AUTO, "cpu", "cuda", "cuda:0", "mps"))

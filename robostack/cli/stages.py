@@ -212,6 +212,8 @@ def evaluate_policy(
         seed=settings["seed"],
         workers=workers,
         sampler=settings["sampler"]["name"],
+        execution=settings.get("execution", "sync"),
+        latency=settings.get("latency", "none"),
         out_dir=paths.eval,
         progress=console.progress,
     )

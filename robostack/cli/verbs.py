@@ -80,6 +80,7 @@ VERBS: dict[str, Verb] = {
             (
                 "robostack eval checkpoint=outputs/my_policy n=100",
                 "robostack eval checkpoint=outputs/my_policy task=outputs/my_task sampler=ddpm100 n=200",
+                "robostack eval checkpoint=outputs/my_policy execution=rtc latency=fixed:150",
             ),
         ),
         Verb(

@@ -6,6 +6,7 @@ decisions and results do not depend on the number of workers: the noise of an ep
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import io
@@ -17,7 +18,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +25,8 @@ from tqdm import tqdm
 from robostack.data.atomic import read_json, remove_leftovers, storage_errors, write_atomic, write_json
 from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, SceneError
 from robostack.evaluation.stats import wilson
-from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.execution import Executor
+from robostack.runtime.latency import LatencyModel
 from robostack.runtime.pool import worker_pool
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import features
@@ -33,6 +34,7 @@ from robostack.sim.scene import Scene, eval_seed
 from robostack.task.spec import TaskSpec
 
 _SEEDS_PER_RUN = 1_000_000
+_WARM_UP = 3
 _HEADER = "evaluation.json"
 
 
@@ -46,6 +48,8 @@ class Rollout:
         first_success_s: when the goal was first held [s]; NaN if never.
         failure: code computed from predicates; empty on success.
         steps: control steps executed.
+        held: of these, steps in which the robot had nothing to do but hold still, because a decision took too long.
+        evaluations: of the policy's network; None when it does not count them.
         latencies_s: wall time of each decision [s].
         qpos: generalised positions before each control step, for pictures.
     """
@@ -55,13 +59,27 @@ class Rollout:
     first_success_s: float
     failure: str
     steps: int
+    held: int
+    evaluations: int | None
     latencies_s: np.ndarray
     qpos: np.ndarray
+
+    @property
+    def decisions(self) -> int:
+        """How often the policy was asked."""
+        return len(self.latencies_s)
 
 
 @dataclass(frozen=True)
 class EvalReport:
-    """Aggregate of an evaluation. Rates are shares of n; the interval is Wilson's at 95 %."""
+    """Aggregate of an evaluation. Rates are shares of n; the interval is Wilson's at 95 %.
+
+    Attributes:
+        decisions: of all episodes.
+        held_steps: control steps of all episodes in which the robot waited for a decision.
+        nfe_per_decision: network evaluations per decision; NaN when the policy does not count them.
+        nfe_per_action: network evaluations per command that a decision gave.
+    """
 
     n: int
     successes: int
@@ -71,6 +89,10 @@ class EvalReport:
     first_time_success: float
     latency_p50_ms: float
     latency_p99_ms: float
+    decisions: int
+    held_steps: int
+    nfe_per_decision: float
+    nfe_per_action: float
     failures: dict[str, int]
     rollouts: tuple[Rollout, ...]
 
@@ -84,6 +106,8 @@ def evaluate(
     seed: int,
     workers: int,
     sampler: str,
+    execution: str,
+    latency: str,
     out_dir: Path | str,
     progress: bool,
 ) -> EvalReport:
@@ -97,23 +121,27 @@ def evaluate(
         seed: selects the evaluation scenes; disjoint from every training scene.
         workers: processes.
         sampler: name of the policy's sampler.
+        execution: name in ``EXECUTORS``.
+        latency: how long decisions take while the world goes on; see ``LatencyModel.parse``.
         out_dir: where episodes are logged.
         progress: whether to show a progress bar.
 
     Raises:
-        ConfigError: n or workers below 1.
+        UnknownName: no such sampler or execution.
+        ConfigError: n or workers below 1, a latency that cannot be read, or a policy that cannot be executed so.
         CheckpointError: unusable, or trained on another task's features.
         DataError: ``out_dir`` holds another evaluation.
     """
     if n < 1 or workers < 1:
         raise ConfigError(f"an evaluation needs n >= 1 and workers >= 1, not n={n}, workers={workers}")
     out_dir, checkpoint = Path(out_dir), Path(checkpoint)
-    _load(load_policy_target, checkpoint, sampler, spec)  # refuse a bad checkpoint before any process starts
-    _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), "sampler": sampler})
+    setting = _Setting(load_policy_target, checkpoint, sampler, execution, LatencyModel.parse(latency))
+    _executor(spec, setting)  # refuse what cannot work before any process starts
+    _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), **setting.header})
     seeds = choose_seeds(seed, n)
     missing = [s for s in seeds if not _path(out_dir, s).is_file()]
     if missing:
-        start = (spec.to_json(), load_policy_target, checkpoint, sampler, out_dir)
+        start = (spec.to_json(), setting, out_dir)
         _run(missing, min(workers, len(missing)), start, tqdm(total=n, initial=n - len(missing), disable=not progress))
     return _report([_load_rollout(_path(out_dir, s)) for s in seeds])
 
@@ -123,14 +151,14 @@ def choose_seeds(seed: int, n: int) -> list[int]:
     return [eval_seed(seed * _SEEDS_PER_RUN + i) for i in range(n)]
 
 
-def run_episode(env: TaskEnv, executor: SyncExecutor, scene_seed: int) -> Rollout:
+def run_episode(env: TaskEnv, executor: Executor, scene_seed: int) -> Rollout:
     """One episode of a policy. A scene that cannot be built and an invalid action are failures, not crashes."""
     try:
         env.reset_scene(scene_seed)
     except SceneError as error:
-        return Rollout(scene_seed, False, math.nan, error.code, 0, np.empty(0), np.empty((0, env.scene.model.nq)))
+        nothing = np.empty((0, env.scene.model.nq), np.float32)
+        return Rollout(scene_seed, False, math.nan, error.code, 0, 0, 0, np.empty(0), nothing)
     executor.reset(scene_seed)
-    executor.latency.samples_s.clear()
     qpos, failure, steps = [], "", 0
     while not env.over:
         qpos.append(env.scene.data.qpos.astype(np.float32))
@@ -143,9 +171,16 @@ def run_episode(env: TaskEnv, executor: SyncExecutor, scene_seed: int) -> Rollou
     success = env.success and not failure
     if not success:
         failure = failure or env.failure()
-    latencies = np.array(executor.latency.samples_s)
     return Rollout(
-        scene_seed, success, env.monitor.first_success_s, failure, steps, latencies, np.array(qpos, np.float32)
+        seed=scene_seed,
+        success=success,
+        first_success_s=env.monitor.first_success_s,
+        failure=failure,
+        steps=steps,
+        held=executor.counters.starved,
+        evaluations=executor.evaluations,
+        latencies_s=np.array(executor.latency.samples_s),
+        qpos=np.array(qpos, np.float32),
     )
 
 
@@ -171,18 +206,35 @@ def _collect(running: set[Future], bar: tqdm) -> set[Future]:
 
 # Worker.
 
-_worker: tuple[TaskEnv, SyncExecutor, Path] | None = None
+
+@dataclass(frozen=True)
+class _Setting:
+    """How a worker makes its policy, and how it lets it act."""
+
+    load_policy_target: str
+    checkpoint: Path
+    sampler: str
+    execution: str
+    latency: LatencyModel
+
+    @property
+    def header(self) -> dict[str, str]:
+        return {"sampler": self.sampler, "execution": self.execution, "latency": str(self.latency)}
 
 
-def _start_worker(spec_json: str, target: str, checkpoint: Path, sampler: str, out_dir: Path) -> None:
+_worker: tuple[TaskEnv, Executor, Path] | None = None
+
+
+def _start_worker(spec_json: str, setting: _Setting, out_dir: Path) -> None:
     global _worker
     spec = TaskSpec.from_json(spec_json)
-    env, executor = TaskEnv(spec), SyncExecutor(_load(target, checkpoint, sampler, spec))
+    env, executor = TaskEnv(spec), _executor(spec, setting)
     env.reset(seed=0)
     executor.reset(0)
-    for _ in range(3):  # the first calls allocate and are not what a decision costs
-        executor.act(env.observe())
-        executor.forget_chunk()
+    obs = env.observe()
+    while len(executor.latency.samples_s) < _WARM_UP:  # the first calls allocate and are not what a decision costs
+        executor.act(obs)
+        obs = dataclasses.replace(obs, t_s=obs.t_s + env.dt_s)
     _worker = env, executor, out_dir
 
 
@@ -203,13 +255,13 @@ def _single_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _load(target: str, checkpoint: Path, sampler: str, spec: TaskSpec) -> Any:
-    module, _, name = target.rpartition(".")
-    policy = getattr(importlib.import_module(module), name)(checkpoint, device="cpu", sampler=sampler)
+def _executor(spec: TaskSpec, setting: _Setting) -> Executor:
+    module, _, name = setting.load_policy_target.rpartition(".")
+    policy = getattr(importlib.import_module(module), name)(setting.checkpoint, device="cpu", sampler=setting.sampler)
     differences = policy.features.differences(features(Scene(spec)))
     if differences:
-        raise CheckpointError(f"{checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
-    return policy
+        raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
+    return Executor(policy, setting.execution, setting.latency)
 
 
 # Disk.
@@ -267,6 +319,10 @@ def _report(rollouts: list[Rollout]) -> EvalReport:
     interval = wilson(successes, n)
     latencies = np.concatenate([r.latencies_s for r in rollouts])
     p50, p99 = np.percentile(latencies, [50, 99]) * 1e3 if len(latencies) else (math.nan, math.nan)
+    decisions, held, steps = len(latencies), sum(r.held for r in rollouts), sum(r.steps for r in rollouts)
+    evaluations = (
+        math.nan if any(r.evaluations is None for r in rollouts) else sum(r.evaluations or 0 for r in rollouts)
+    )
     return EvalReport(
         n=n,
         successes=successes,
@@ -276,6 +332,10 @@ def _report(rollouts: list[Rollout]) -> EvalReport:
         first_time_success=sum(not math.isnan(r.first_success_s) for r in rollouts) / n,
         latency_p50_ms=float(p50),
         latency_p99_ms=float(p99),
+        decisions=decisions,
+        held_steps=held,
+        nfe_per_decision=evaluations / decisions if decisions else math.nan,
+        nfe_per_action=evaluations / (steps - held) if steps > held else math.nan,
         failures=dict(Counter(r.failure for r in rollouts if not r.success)),
         rollouts=tuple(rollouts),
     )

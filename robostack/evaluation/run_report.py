@@ -18,6 +18,7 @@ from robostack.evaluation.report import Clip, ReportData, write_report
 from robostack.evaluation.rollouts import EvalReport, Rollout
 from robostack.evaluation.schema import (
     DemoMetrics,
+    EffortMetrics,
     EnvMetrics,
     ExpertMetrics,
     LatencyMetrics,
@@ -106,11 +107,21 @@ def run_metrics(
         latency_ms=LatencyMetrics(p50=evaluation.latency_p50_ms, p99=evaluation.latency_p99_ms),
         env=EnvMetrics(control_steps_per_s=control_steps_per_s(spec, seconds=1.5), frame_96x96_ms=frame_ms(spec)),
         wall_s=sum(seconds.values()),
+        effort=EffortMetrics(
+            decisions=evaluation.decisions,
+            held_steps=evaluation.held_steps,
+            nfe_per_decision=_finite(evaluation.nfe_per_decision),
+            nfe_per_action=_finite(evaluation.nfe_per_action),
+        ),
         sentence=spec.instruction.text,
         stages=dict(seconds),
         peak_rss_gib=peak_rss_gib,
         failure_codes=evaluation.failures,
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def choose_rollouts(rollouts: tuple[Rollout, ...]) -> list[Rollout]:

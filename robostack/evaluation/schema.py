@@ -83,6 +83,21 @@ class LatencyMetrics(Metrics):
         return self
 
 
+class EffortMetrics(Metrics):
+    """What the policy's episodes took, all together.
+
+    Attributes:
+        held_steps: control steps in which the robot waited for a decision.
+        nfe_per_decision: network evaluations per decision; None when the policy does not count them.
+        nfe_per_action: network evaluations per command that a decision gave.
+    """
+
+    decisions: Count
+    held_steps: Count
+    nfe_per_decision: Positive | None = None
+    nfe_per_action: Positive | None = None
+
+
 class EnvMetrics(Metrics):
     """Speed of the simulated environment, with the expert or policy left out.
 
@@ -112,6 +127,7 @@ class RunMetrics(Metrics):
     latency_ms: LatencyMetrics
     env: EnvMetrics
     wall_s: Positive
+    effort: EffortMetrics | None = None
     sentence: str | None = None
     stages: dict[str, Positive] | None = None
     peak_rss_gib: Positive | None = None

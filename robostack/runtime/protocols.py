@@ -38,10 +38,13 @@ class ActivePlan:
     Attributes:
         actions: the rest of the last chunk; the first is due at the newest observation.
         frozen: how many of them will be executed whatever is decided, because the decision takes that long.
+        jacobian: ``identity`` or ``vjp``: what a policy that is guided towards the plan takes for the derivative of its
+            network; the second costs a backward pass per evaluation.
     """
 
     actions: Float[np.ndarray, "B n Da"]
     frozen: int
+    jacobian: str = "identity"
 
 
 @runtime_checkable
@@ -58,7 +61,9 @@ class Policy(Protocol):
     def infer(self, obs: Observation, plan: ActivePlan | None = None) -> ActionChunk:
         """Predict from an observation with leading axes (B, To); the chunk has shape (B, n, Da), n >= Ta.
 
-        A policy that can continue a plan agrees with ``plan`` where it is frozen; others ignore it.
+        A policy that can continue a plan says so with an attribute ``continues_plans = True``, and agrees with ``plan``
+        where it is frozen; others ignore it. One that counts its network evaluations has a method ``evaluations()``,
+        those of the last decision of each lane.
         """
         ...
 

@@ -195,6 +195,8 @@ def evaluate(
     seed: int,
     workers: int,
     sampler: str,
+    execution: str,
+    latency: str,
     out_dir: Path,
     progress: bool,
 ) -> EvalReport:
@@ -203,6 +205,7 @@ def evaluate(
     assert load_policy_target == "fake_targets.load_policy"
     out_dir.mkdir(parents=True, exist_ok=True)
     seen = {"sampler": sampler, "task": spec.id, "seed": seed, "workers": workers, "progress": progress}
+    seen |= {"execution": execution, "latency": latency}
     (out_dir / "episodes.json").write_text(json.dumps(seen))
     return EvalReport(n, n - 1, (n - 1) / n, 0.5, 1.0, checkpoint, {"NOT_REACHED": 1})
 

@@ -139,3 +139,19 @@ def test_a_cfg_gets_tuples_floats_and_nested_cfgs(fakes):
     cfg = build_cfg(fakes.PolicyCfg, {"To": 2, "network": {"down_dims": [4, 8]}}, "policy")
     assert cfg == fakes.PolicyCfg(To=2, network=fakes.NetworkCfg(down_dims=(4, 8)))
     assert isinstance(build_cfg(fakes.TrainCfg, {"lr": 1}, "policy").lr, float)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("execution=asynch", "unknown execution 'asynch': did you mean 'async'? Available: async, ensemble, rtc"),
+        ("latency=150", "latency must be a text, not 150"),
+        ("latency=slow", "unknown latency 'slow': use none, fixed:<milliseconds>, measured"),
+        ("latency=fixed:-3", "latency 'fixed:-3' is out of range"),
+    ],
+)
+def test_a_wrong_execution_or_latency_is_refused_in_one_line(argument, message):
+    with pytest.raises(RobostackError) as refused:
+        load_settings("eval", ["checkpoint=c", argument])
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -173,7 +173,11 @@ def test_the_verbs_chain_through_their_folders(command):
     assert tasks == {"cube_in_bowl"}
     for folder in "gdte":
         assert Metrics.model_validate_json(Path(folder, "metrics.json").read_text()).task_id
-    assert command("eval", "checkpoint=t", "task=g/task.json", "n=5")[0] == 0
+    slow = ("execution=rtc", "latency=fixed:150", "out=slow")
+    assert command("eval", "checkpoint=t", "task=g/task.json", "n=5", *slow)[0] == 0
+    for folder, expected in (("e", ("sync", "none")), ("slow", ("rtc", "fixed:150"))):
+        rolled = json.loads(Path(folder, "eval/episodes.json").read_text())
+        assert (rolled["execution"], rolled["latency"]) == expected
 
 
 @pytest.mark.parametrize(

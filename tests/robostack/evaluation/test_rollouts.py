@@ -1,6 +1,7 @@
 """Evaluation: seeded, resumable, the same for any number of workers, and honest about failures."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import pytest
 from policies.checkpoint import save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
 from policies.networks.unet1d import UnetCfg
-from robostack.errors import CheckpointError, ConfigError, DataError
+from robostack.errors import CheckpointError, ConfigError, DataError, UnknownName
 from robostack.evaluation.rollouts import Rollout, choose_seeds, evaluate, run_episode
 from robostack.evaluation.run_report import choose_rollouts
-from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.execution import Executor
 from robostack.runtime.protocols import Horizon
 from robostack.sim.env import TaskEnv
 from robostack.sim.scene import eval_seed, train_seed
@@ -37,7 +38,7 @@ def checkpoint(spec, tmp_path_factory):
 
 
 def run(spec, checkpoint, out, **changes):
-    settings = {"n": 3, "seed": 0, "workers": 1, "sampler": "ddim10"} | changes
+    settings = {"n": 3, "seed": 0, "workers": 1, "sampler": "ddim10", "execution": "sync", "latency": "none"} | changes
     return evaluate(spec, checkpoint, load_policy_target=TARGET, out_dir=out, progress=False, **settings)
 
 
@@ -46,8 +47,9 @@ def comparable(report):
 
 
 def test_results_do_not_depend_on_the_number_of_workers(spec, checkpoint, tmp_path):
-    one = run(spec, checkpoint, tmp_path / "one")
-    two = run(spec, checkpoint, tmp_path / "two", workers=2)
+    setting = {"execution": "rtc", "latency": "fixed:100"}  # what keeps the most between decisions
+    one = run(spec, checkpoint, tmp_path / "one", **setting)
+    two = run(spec, checkpoint, tmp_path / "two", workers=2, **setting)
     assert comparable(one) == comparable(two)
     assert one.n == 3
     assert one.latency_p50_ms > 0
@@ -65,6 +67,58 @@ def test_another_sampler_is_not_mixed_into_the_same_folder(spec, checkpoint, tmp
     run(spec, checkpoint, tmp_path, n=1)
     with pytest.raises(DataError, match="another sampler"):
         run(spec, checkpoint, tmp_path, n=1, sampler="ddpm100")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"execution": "rti"}, "another execution:"),
+        ({"latency": "fixed:100", "execution": "rtc"}, "execution, latency"),
+    ],
+)
+def test_another_execution_or_latency_is_not_mixed_into_the_same_folder(spec, checkpoint, tmp_path, changes, what):
+    run(spec, checkpoint, tmp_path, n=1)
+    with pytest.raises(DataError, match=what):
+        run(spec, checkpoint, tmp_path, n=1, **changes)
+
+
+def test_the_same_latency_in_another_spelling_is_the_same_evaluation(spec, checkpoint, tmp_path):
+    first = run(spec, checkpoint, tmp_path, n=1, latency="fixed:100")
+    assert comparable(run(spec, checkpoint, tmp_path, n=1, latency="fixed:100.0")) == comparable(first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "reason"),
+    [
+        ({"execution": "asynch"}, UnknownName, "did you mean 'async'"),
+        ({"latency": "150ms"}, ConfigError, "fixed:<milliseconds>"),
+    ],
+)
+def test_an_unknown_execution_or_latency_leaves_no_folder(spec, checkpoint, tmp_path, changes, error, reason):
+    with pytest.raises(error, match=reason):
+        run(spec, checkpoint, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_effort_of_every_execution_is_counted(spec, checkpoint, tmp_path):
+    steps, Ta, K = 20, CFG.Ta, 10
+    sync = run(spec, checkpoint, tmp_path / "sync", n=1)
+    assert (sync.decisions, sync.held_steps) == (math.ceil(steps / Ta), 0)
+    assert sync.nfe_per_decision == K
+    assert sync.nfe_per_action == pytest.approx(K * math.ceil(steps / Ta) / steps)
+    rti = run(spec, checkpoint, tmp_path / "rti", n=1, execution="rti", sampler="ddim2")
+    assert (rti.decisions, rti.nfe_per_decision, rti.nfe_per_action) == (steps, 2, 2)
+
+
+def test_a_latency_is_paid_in_steps_in_which_the_robot_waits(spec, checkpoint, tmp_path):
+    d, Ta, steps = 4, CFG.Ta, 20
+    waits = run(spec, checkpoint, tmp_path / "sync", n=1, latency="fixed:200")
+    assert waits.held_steps == 2 * d  # of 4 + 8 + 4 + 4 steps
+    assert waits.decisions == math.ceil(steps / (d + Ta))
+    for execution in ("async", "rtc", "ensemble"):
+        goes_on = run(spec, checkpoint, tmp_path / execution, n=1, latency="fixed:200", execution=execution)
+        assert goes_on.held_steps == d
+        assert goes_on.nfe_per_action == pytest.approx(10 * goes_on.decisions / (steps - d))
 
 
 def test_a_damaged_episode_is_named(spec, checkpoint, tmp_path):
@@ -108,20 +162,21 @@ class Scripted:
 
 def test_nan_from_a_policy_is_a_failed_episode_and_moves_nothing(spec):
     env = TaskEnv(spec)
-    rollout = run_episode(env, SyncExecutor(Scripted(env, np.full(10, np.nan))), eval_seed(0))
+    rollout = run_episode(env, Executor(Scripted(env, np.full(10, np.nan))), eval_seed(0))
     assert (rollout.success, rollout.failure, rollout.steps) == (False, "INVALID_ACTION", 0)
 
 
 def test_a_policy_that_holds_still_fails_with_the_reason(spec):
     env = TaskEnv(spec)
     env.reset_scene(eval_seed(0))
-    rollout = run_episode(env, SyncExecutor(Scripted(env, env.observe().state)), eval_seed(0))
+    rollout = run_episode(env, Executor(Scripted(env, env.observe().state)), eval_seed(0))
     assert (rollout.failure, rollout.steps) == ("NOT_REACHED", 20)
 
 
 def test_one_failure_and_the_first_successes_are_shown():
     def rollout(seed, success):
-        return Rollout(seed, success, 1.0, "" if success else "DROPPED", 3, np.zeros(1), np.zeros((3, 2), np.float32))
+        code, qpos = "" if success else "DROPPED", np.zeros((3, 2), np.float32)
+        return Rollout(seed, success, 1.0, code, 3, 0, 10, np.zeros(1), qpos)
 
     good, bad = [rollout(i, True) for i in range(4)], [rollout(9, False), rollout(10, False)]
     assert [r.seed for r in choose_rollouts((*good, *bad))] == [0, 1, 9]
