@@ -170,7 +170,7 @@ def _find(task: TaskRow, settings: Settings) -> TaskSpec:
     """A row's task: a file, a library id, or a sentence."""
     if " " not in task.task:
         return stages.find_task(task.task)
-    return stages.propose_task(settings | {"sentence": task.task, "robot": task.robot})
+    return stages.propose_task(settings | {"sentence": task.task, "robot": task.robot, "control_mode": "ee_pose"})
 
 
 def _ready() -> None:

@@ -93,13 +93,13 @@ class _Run:
         self.episode += 1
 
     def observation(self) -> Observation:
-        """The window that ends at the present row."""
+        """The window that ends at the present row; a copy, since datasets are read-only."""
         rows = slice(self.row - self.entry.policy.horizon.To + 1, self.row + 1)
         t_s = (self.row - self.start) / self.arrays.features.rate_hz
         return Observation(
             t_s,
-            self.arrays.state[None, rows],
-            self.arrays.environment_state[None, rows],
+            self.arrays.state[None, rows].copy(),
+            self.arrays.environment_state[None, rows].copy(),
             language=self.arrays.language,
         )
 
@@ -112,8 +112,8 @@ class _Run:
         self.entry.policy.infer(obs)
         seconds = time.perf_counter() - begin
         self.row += self.entry.stride
-        used = getattr(self.entry.policy, "evaluations", None)
-        return seconds, float("nan") if used is None else float(np.mean(used))
+        count = getattr(self.entry.policy, "evaluations", None)
+        return seconds, float("nan") if count is None else float(np.mean(np.asarray(count())))
 
 
 def _cost(run: _Run, milliseconds: np.ndarray, evaluations: Sequence[float]) -> Cost:
