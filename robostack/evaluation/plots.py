@@ -78,7 +78,8 @@ def loss_curve(train: Float[np.ndarray, "N 2"], validation: Float[np.ndarray, "M
                 axes.plot(raw[:, 0], raw[:, 1], color=COLORS[color], linewidth=0.6, alpha=0.3)
             marker = "o" if len(smooth) <= 30 else None
             axes.plot(smooth[:, 0], smooth[:, 1], color=COLORS[color], linewidth=1.6, marker=marker, markersize=3)
-        _log_axis(axes)
+        axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis, *axes.get_ylim())
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("loss")
         _label_ends(axes, [(label, points[-1], color) for label, points, color in drawn])
@@ -187,16 +188,14 @@ def _smoothed(points: np.ndarray) -> np.ndarray:
     return _thinned(np.stack(columns, axis=1))
 
 
-def _log_axis(axes: Any) -> None:
-    """A logarithmic y axis with plain numbers, 1-2-5 within each decade when there are few."""
+def plain_log_ticks(axis: Any, low: float, high: float) -> None:
+    """Plain numbers along a logarithmic axis, 1-2-5 within each decade when there are few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
     steps = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _label_ends(axes: Any, ends: Sequence[tuple[str, np.ndarray, str]]) -> None:

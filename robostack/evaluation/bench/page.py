@@ -34,12 +34,13 @@ def verdict(row: CellResult) -> tuple[str, str]:
 
 
 def _header(result: BenchResult) -> Html:
-    title = f"{len({r.cell for r in result.rows})} ways to act on {len(result.outcomes)} tasks"
+    tasks = len(result.outcomes)
+    title = f"{len({r.cell for r in result.rows})} ways to act on {tasks} task{'s' if tasks > 1 else ''}"
     return tag(
         "header",
         tag("p", tag("b", "robostack"), f" bench policies · suite {result.suite}", class_="kicker"),
         tag("h1", title),
-        tag("p", f"{result.machine}; {result.threads} thread(s) per decision", class_="lead"),
+        tag("p", f"{result.machine}; threads per decision: {result.threads}", class_="lead"),
     )
 
 
@@ -65,13 +66,13 @@ def _tiles(result: BenchResult) -> Html:
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
     chart = plot("Success against the time of a decision", success_against_latency(task, rows))
     head = (
-        "Cell", "Success", "95 % interval", "p50", "p99", "Evaluations per decision", "per action",
+        "", "Cell", "Success", "95 % interval", "p50 ms", "p99 ms", "Evaluations per decision", "per action",
         "GFLOP", "Weights", "Against", "Difference", "McNemar p", f"Margin {result.margin:g}",
     )  # fmt: skip
-    return section(task, chart, table(head, (_cells(row) for row in rows)))
+    return section(task, chart, table(head, (_cells(number, row) for number, row in enumerate(rows, 1))))
 
 
-def _cells(row: CellResult) -> list[Child]:
+def _cells(number: int, row: CellResult) -> list[Child]:
     word, mark = verdict(row)
     found = row.comparison
     rest: list[Child] = ["–"] * 3
@@ -79,11 +80,12 @@ def _cells(row: CellResult) -> list[Child]:
         difference = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
         rest = [tag("code", found.against), difference, f"{found.mcnemar:.2g}"]
     return [
+        str(number),
         tag("code", row.cell),
         f"{row.k}/{row.n}",
         f"{row.low:.2f}–{row.high:.2f}",
-        f"{row.p50_ms:.2f} ms",
-        f"{row.p99_ms:.2f} ms",
+        f"{row.p50_ms:.2f}",
+        f"{row.p99_ms:.2f}",
         _number(row.per_decision),
         _number(row.per_action),
         f"{row.gflops:.3g}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robostack.evaluation.bench.result import CellResult
-from robostack.evaluation.plots import COLORS, figure_of, svg_of
+from robostack.evaluation.plots import COLORS, figure_of, plain_log_ticks, svg_of
 
 _MARKS = "osD^vPX*<>hd"
 
@@ -16,7 +16,7 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
     Cells are numbered in the order of the table, because a dozen labels would cover the points.
     """
     policies = list(dict.fromkeys(row.cell.split(":")[0] for row in rows))
-    with figure_of(f"bench-{name}", height=3.4, width=6.6) as (figure, axes):
+    with figure_of(f"bench-{name}", height=3.2, width=8.4) as (figure, axes):
         for number, row in enumerate(rows, 1):
             policy = row.cell.split(":")[0]
             color = COLORS["orange" if row.comparison is None else "blue"]
@@ -27,6 +27,9 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
         for index, policy in enumerate(policies):
             axes.plot([], [], _MARKS[index % len(_MARKS)], color=COLORS["muted"], markersize=5, label=policy)
         axes.set_xscale("log")
+        low, high = min(row.p50_ms for row in rows), max(row.p50_ms for row in rows)
+        axes.set_xlim(0.7 * low, 1.4 * high)
+        plain_log_ticks(axes.xaxis, 0.7 * low, 1.4 * high)
         axes.set_ylim(-0.02, 1.04)
         axes.set_xlabel("median time of a decision [ms]; numbers are the rows of the table")
         axes.set_ylabel("success")

@@ -56,10 +56,10 @@ class CellResult(Metrics):
     params: Count
     weights_mib: Positive
     gflops: Positive
-    per_decision: Positive | None
-    per_action: Positive | None
+    per_decision: Positive | None = None
+    per_action: Positive | None = None
     failures: dict[str, Count]
-    comparison: Comparison | None
+    comparison: Comparison | None = None
 
     @property
     def rate(self) -> float:

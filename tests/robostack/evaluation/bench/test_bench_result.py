@@ -10,6 +10,7 @@ from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import verdict, write_bench_page
 from robostack.evaluation.bench.result import BenchResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell
+from robostack.evaluation.schema import write_json_atomic
 from robostack.runtime.protocols import Horizon
 from robostack.types import ActionChunk, Features
 
@@ -109,6 +110,7 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
 
 
-def test_the_json_survives_a_round_trip():
+def test_the_json_survives_a_round_trip(tmp_path):
     result = result_of([True, False], [False, True])
-    assert BenchResult.model_validate_json(result.model_dump_json()) == result
+    write_json_atomic(tmp_path / "bench.json", result)
+    assert BenchResult.model_validate_json((tmp_path / "bench.json").read_bytes()) == result
