@@ -83,6 +83,14 @@ VERBS: dict[str, Verb] = {
             ),
         ),
         Verb(
+            "bench",
+            "policies x samplers x executions on the same data, seeds and scenes",
+            "bench policies [key=value ...]",
+            ("robostack bench policies", "robostack bench policies suite=full workers=16"),
+            composed=False,
+            knobs="  robostack bench policies --help  lists the settings.",
+        ),
+        Verb(
             "doctor",
             "what is installed, missing or broken, and the command that fixes it",
             "doctor [json=true]",
@@ -150,6 +158,15 @@ SUB_VERBS: dict[str, Verb] = {
             (
                 "robostack gen asset file=duck.obj name=duck licence=CC0-1.0",
                 "robostack gen asset file=pybullet_data:duck.obj name=duck licence=Zlib data=my_data nouns=[duck,bird]",
+            ),
+        ),
+        Verb(
+            "bench policies",
+            "every policy, sampler and execution against its reference -> a page and a JSON",
+            "bench policies [suite=small|full] [key=value ...]",
+            (
+                "robostack bench policies suite=small",
+                "robostack bench policies suite=full tasks=[push] policies=[unet] suite.n=200",
             ),
         ),
         Verb(

@@ -20,7 +20,7 @@ from robostack.errors import MissingExtra
 from robostack.evaluation.stats import wilson
 
 # Okabe and Ito's palette; the keys are the page's CSS variables.
-_COLORS = {
+COLORS = {
     "ink": "#1b1f24",
     "muted": "#6b7480",
     "line": "#dfe3e8",
@@ -32,18 +32,18 @@ _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9.0,
-    "text.color": _COLORS["ink"],
-    "axes.labelcolor": _COLORS["muted"],
-    "axes.edgecolor": _COLORS["line"],
+    "text.color": COLORS["ink"],
+    "axes.labelcolor": COLORS["muted"],
+    "axes.edgecolor": COLORS["line"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "y",
-    "grid.color": _COLORS["line"],
+    "grid.color": COLORS["line"],
     "grid.linewidth": 0.7,
-    "xtick.color": _COLORS["muted"],
-    "ytick.color": _COLORS["muted"],
+    "xtick.color": COLORS["muted"],
+    "ytick.color": COLORS["muted"],
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
     "xtick.minor.size": 0.0,
@@ -65,7 +65,7 @@ class Proportion:
 
 def loss_curve(train: Float[np.ndarray, "N 2"], validation: Float[np.ndarray, "M 2"] | None = None) -> str:
     """Loss over optimiser steps on a logarithmic axis; rows are (step, loss), what is not positive is left out."""
-    with _figure("loss") as (figure, axes):
+    with figure_of("loss") as (figure, axes):
         curves = [("training", train, "blue")]
         if validation is not None and len(validation):
             curves.append(("validation", validation, "orange"))
@@ -75,21 +75,22 @@ def loss_curve(train: Float[np.ndarray, "N 2"], validation: Float[np.ndarray, "M
             smooth = _smoothed(points)
             if len(points) > len(smooth):
                 raw = _thinned(points)
-                axes.plot(raw[:, 0], raw[:, 1], color=_COLORS[color], linewidth=0.6, alpha=0.3)
+                axes.plot(raw[:, 0], raw[:, 1], color=COLORS[color], linewidth=0.6, alpha=0.3)
             marker = "o" if len(smooth) <= 30 else None
-            axes.plot(smooth[:, 0], smooth[:, 1], color=_COLORS[color], linewidth=1.6, marker=marker, markersize=3)
-        _log_axis(axes)
+            axes.plot(smooth[:, 0], smooth[:, 1], color=COLORS[color], linewidth=1.6, marker=marker, markersize=3)
+        axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis, *axes.get_ylim())
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("loss")
         _label_ends(axes, [(label, points[-1], color) for label, points, color in drawn])
-        return _svg(figure, "loss", "Training and validation loss over optimiser steps")
+        return svg_of(figure, "loss", "Training and validation loss over optimiser steps")
 
 
 def success_intervals(rows: Sequence[Proportion]) -> str:
     """Rates with Wilson's 95 % intervals, one row each, on the whole range from 0 to 1."""
-    with _figure("success", height=max(_HEIGHT_IN, 0.75 + 0.5 * len(rows))) as (figure, axes):
+    with figure_of("success", height=max(_HEIGHT_IN, 0.75 + 0.5 * len(rows))) as (figure, axes):
         for index, row in enumerate(rows):
-            y, color = -index, _COLORS["blue" if index == 0 else "muted"]
+            y, color = -index, COLORS["blue" if index == 0 else "muted"]
             low, high = wilson(row.k, row.n)
             axes.plot([low, high], [y, y], color=color, linewidth=6, alpha=0.35, solid_capstyle="butt")
             axes.plot([row.k / row.n], [y], "o", color=color, markersize=6)
@@ -101,10 +102,10 @@ def success_intervals(rows: Sequence[Proportion]) -> str:
                 note,
                 ha=side,
                 va="center",
-                color=_COLORS["ink"],
+                color=COLORS["ink"],
                 size=8.5,
             )
-        axes.set_yticks([-i for i in range(len(rows))], [_label(row.label) for row in rows], color=_COLORS["ink"])
+        axes.set_yticks([-i for i in range(len(rows))], [_label(row.label) for row in rows], color=COLORS["ink"])
         axes.set_xlim(-0.01, 1.02)
         axes.set_ylim(-len(rows) + 0.4, 0.6)
         axes.set_xticks(np.linspace(0, 1, 6))
@@ -112,21 +113,21 @@ def success_intervals(rows: Sequence[Proportion]) -> str:
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
-        return _svg(figure, "success", "Success rates with their 95 percent intervals")
+        return svg_of(figure, "success", "Success rates with their 95 percent intervals")
 
 
 def latency_histogram(milliseconds: Float[np.ndarray, " K"]) -> str:
     """How long an inference takes [ms]; the slowest 0.5 % share the last bar when they lie far out."""
-    with _figure("latency") as (figure, axes):
+    with figure_of("latency") as (figure, axes):
         p50, p99, p995 = np.percentile(milliseconds, [50, 99, 99.5])
         edge = min(float(milliseconds.max()), float(p995 + 0.5 * (p995 - milliseconds.min())))
         beyond = int((milliseconds > edge).sum())
-        axes.hist(np.minimum(milliseconds, edge), bins=40, histtype="stepfilled", color=_COLORS["blue"], alpha=0.75)
+        axes.hist(np.minimum(milliseconds, edge), bins=40, histtype="stepfilled", color=COLORS["blue"], alpha=0.75)
         top = axes.get_ylim()[1] * 1.18
         axes.set_ylim(0, top)
         near = abs(p99 - p50) < 0.22 * (edge - float(milliseconds.min()))
         for value, name, side, height in ((p50, "p50", "left", 0.99), (p99, "p99", "left", 0.86 if near else 0.99)):
-            axes.axvline(value, color=_COLORS["orange"], linewidth=1.2)
+            axes.axvline(value, color=COLORS["orange"], linewidth=1.2)
             late = value > float(milliseconds.min()) + 0.7 * (edge - float(milliseconds.min()))
             side, pad = ("right", -4) if late else ("left", 4)
             axes.annotate(
@@ -135,24 +136,24 @@ def latency_histogram(milliseconds: Float[np.ndarray, " K"]) -> str:
         tail = f"; {beyond} beyond the axis are in the last bar" if beyond else ""
         axes.set_xlabel(f"inference latency [ms]{tail}")
         axes.set_ylabel("inferences")
-        return _svg(figure, "latency", "Histogram of the inference latency")
+        return svg_of(figure, "latency", "Histogram of the inference latency")
 
 
 def stage_bars(stages_s: Mapping[str, float]) -> str:
     """Wall time of each stage [s], in the order in which they ran."""
-    with _figure("stages", height=max(_HEIGHT_IN, 0.75 + 0.3 * len(stages_s))) as (figure, axes):
+    with figure_of("stages", height=max(_HEIGHT_IN, 0.75 + 0.3 * len(stages_s))) as (figure, axes):
         positions = [-i for i in range(len(stages_s))]
         longest = max(stages_s.values(), default=0.0) or 1.0
-        axes.barh(positions, list(stages_s.values()), height=0.62, color=_COLORS["blue"], alpha=0.75)
+        axes.barh(positions, list(stages_s.values()), height=0.62, color=COLORS["blue"], alpha=0.75)
         for y, seconds in zip(positions, stages_s.values(), strict=True):
             axes.annotate(_duration(seconds), (seconds, y), (4, 0), textcoords="offset points", va="center")
-        axes.set_yticks(positions, [_label(name) for name in stages_s], color=_COLORS["ink"])
+        axes.set_yticks(positions, [_label(name) for name in stages_s], color=COLORS["ink"])
         axes.set_xlim(0, longest * 1.18)
         axes.set_xlabel("wall time [s]")
         axes.grid(True, axis="x")
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
-        return _svg(figure, "stages", "Wall time of each stage")
+        return svg_of(figure, "stages", "Wall time of each stage")
 
 
 def _label(text: str) -> str:
@@ -187,16 +188,14 @@ def _smoothed(points: np.ndarray) -> np.ndarray:
     return _thinned(np.stack(columns, axis=1))
 
 
-def _log_axis(axes: Any) -> None:
-    """A logarithmic y axis with plain numbers, 1-2-5 within each decade when there are few."""
+def plain_log_ticks(axis: Any, low: float, high: float) -> None:
+    """Plain numbers along a logarithmic axis, 1-2-5 within each decade when there are few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
     steps = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _label_ends(axes: Any, ends: Sequence[tuple[str, np.ndarray, str]]) -> None:
@@ -211,7 +210,7 @@ def _label_ends(axes: Any, ends: Sequence[tuple[str, np.ndarray, str]]) -> None:
             (5, shift),
             textcoords="offset points",
             va="center",
-            color=_COLORS[color],
+            color=COLORS[color],
             annotation_clip=False,
         )
     if ends:
@@ -222,7 +221,7 @@ def _label_ends(axes: Any, ends: Sequence[tuple[str, np.ndarray, str]]) -> None:
 
 
 @contextmanager
-def _figure(name: str, height: float = _HEIGHT_IN) -> Iterator[tuple[Any, Any]]:
+def figure_of(name: str, height: float = _HEIGHT_IN, width: float = _WIDTH_IN) -> Iterator[tuple[Any, Any]]:
     """A figure with one pair of axes under the house style; the global style is put back afterwards."""
     try:
         import matplotlib
@@ -232,12 +231,12 @@ def _figure(name: str, height: float = _HEIGHT_IN) -> Iterator[tuple[Any, Any]]:
         raise MissingExtra("matplotlib", "report") from error
     style: Any = _STYLE | {"svg.hashsalt": name}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(_WIDTH_IN, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure, figure.subplots()
 
 
-def _svg(figure: Any, name: str, description: str) -> str:
+def svg_of(figure: Any, name: str, description: str) -> str:
     """The figure as an ``<svg>`` element for a page: CSS colours, ids that do not collide, no metadata."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -251,6 +250,6 @@ def _svg(figure: Any, name: str, description: str) -> str:
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
-    for variable, color in _COLORS.items():
+    for variable, color in COLORS.items():
         svg = svg.replace(color, f"var(--{variable})")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1).strip()

@@ -1,0 +1,224 @@
+"""``robostack bench policies``: one harness for all policies, samplers and executions.
+
+Every task has a folder: its demonstrations and dataset, a training per policy, an evaluation per cell. Each is a job of
+an ordinary verb and resumes as that does, so that a comparison that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robostack import __version__
+from robostack.cli import stages
+from robostack.cli.console import Console, make_console
+from robostack.cli.metrics import write_metrics
+from robostack.cli.settings import Settings, load_settings
+from robostack.cli.targets import target
+from robostack.cli.workspace import RunPaths, open_workspace
+from robostack.errors import ConfigError
+from robostack.evaluation.bench.latency import Cost, Timed, measure
+from robostack.evaluation.bench.page import verdict, write_bench_page
+from robostack.evaluation.bench.result import BenchResult, Outcome, row
+from robostack.evaluation.bench.suite import PolicyRow, Suite, TaskRow
+from robostack.evaluation.schema import write_json_atomic
+from robostack.runtime.execution import EXECUTORS
+from robostack.runtime.pool import worker_pool
+from robostack.task.spec import TaskSpec
+
+STAGES = 5
+RESULT = "bench.json"
+
+
+def execute(args: Sequence[str]) -> int:
+    """Demonstrate, train, evaluate, time, report."""
+    settings = load_settings("bench_policies", args)
+    suite = Suite.of(settings["suite"]).with_only(settings["tasks"], settings["policies"])
+    console = make_console(settings, STAGES)
+    plans = {policy.name: _plan(policy, settings, console) for policy in suite.policies}
+    with open_workspace("bench_policies", settings, note=console.note) as paths:
+        bench = _Bench(suite, settings, plans, paths.root, console)
+        with console.stage("demos") as stage:
+            demos = sum(bench.demonstrate(task) for task in suite.tasks)
+            stage.result = f"{demos} demonstrations of {len(suite.tasks)} tasks"
+        with console.stage("train") as stage:
+            bench.train()
+            stage.result = f"{len(suite.policies)} policies x {len(suite.tasks)} tasks"
+        with console.stage("evaluate") as stage:
+            outcomes = {task.name: bench.evaluate(task) for task in suite.tasks}
+            stage.result = f"{suite.n} episodes x {len(suite.cells)} cells x {len(suite.tasks)} tasks"
+        with console.stage("latency") as stage:
+            costs = {task.name: bench.time(task) for task in suite.tasks}
+            stage.result = f"{suite.decisions} decisions of each cell, in turns"
+        with console.stage("report") as stage:
+            result = bench.result(outcomes, costs)
+            write_json_atomic(paths.root / RESULT, result)
+            write_bench_page(paths.report, result)
+            stage.result = RESULT
+        for line in _lines(result):
+            console.note(line)
+        write_metrics(paths, "bench_policies", seconds=console.seconds, stages=_figures(result))
+        console.final(f"report: {paths.report.resolve()}")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """A comparison in its folder."""
+
+    suite: Suite
+    settings: Settings
+    plans: dict[str, stages.Plan]
+    root: Path
+    console: Console
+
+    def paths(self, task: TaskRow, *below: str) -> RunPaths:
+        """The folder of a task, or one below it."""
+        return RunPaths(self.root.joinpath("tasks", task.name, *below))
+
+    def spec(self, task: TaskRow) -> TaskSpec:
+        """The task of a row; kept in its folder."""
+        saved = self.paths(task).task
+        if saved.is_file():
+            return TaskSpec.load(saved)
+        return _find(task, self.settings)
+
+    def demonstrate(self, task: TaskRow) -> int:
+        """Collect and export; returns the number of demonstrations."""
+        spec, paths = self.spec(task), self.paths(task)
+        paths.root.mkdir(parents=True, exist_ok=True)
+        stages.save_task(spec, paths)
+        workers = stages.resolve_workers(self.settings["workers"])
+        demos = stages.collect_demos(self.settings, spec, paths, self.console, n=task.demos, workers=workers)
+        wanted = {"image_size": 96, "cameras": []}
+        stages.export_dataset(self.settings, wanted, spec, demos, paths, self.console)
+        return task.demos
+
+    def train(self) -> None:
+        """All trainings, as many at a time as there are workers."""
+        jobs = [(task, policy) for task in self.suite.tasks for policy in self.suite.policies]
+        workers = min(stages.resolve_workers(self.settings["workers"]), len(jobs))
+        with worker_pool(workers, _ready, ()) as pool:
+            futures: list[Future] = []
+            for task, policy in jobs:
+                folder = self.paths(task, "policies", policy.name)
+                plan = self.plans[policy.name]
+                futures.append(pool.submit(_train, self.settings, plan, self.paths(task).dataset, folder))
+            for future in futures:
+                future.result()
+
+    def evaluate(self, task: TaskRow) -> dict[str, Outcome]:
+        """The outcome of every cell on the same seeds."""
+        spec, found = self.spec(task), {}
+        workers = stages.resolve_workers(self.settings["workers"])
+        for cell in self.suite.cells:
+            folder = self.paths(task, "cells", cell.key.replace(":", "-"))
+            settings = self.settings | {"sampler": {"name": cell.sampler}, "execution": cell.execution}
+            checkpoint = self.checkpoint(task, cell.policy)
+            report = stages.evaluate_policy(
+                settings, spec, checkpoint, folder, self.console, n=self.suite.n, workers=workers
+            )
+            found[cell.key] = _outcome(report)
+        return found
+
+    def time(self, task: TaskRow) -> dict[str, Cost]:
+        """The cost of every cell's decisions."""
+        arrays = stages.load_dataset(self.settings, self.paths(task).dataset)
+        load = target(self.settings, "load_policy")
+        entries = []
+        for cell in self.suite.cells:
+            policy = load(self.checkpoint(task, cell.policy), device="cpu", sampler=cell.sampler)
+            entries.append(Timed(cell.key, policy, EXECUTORS[cell.execution].every or policy.horizon.Ta))
+        return measure(entries, arrays, self.suite.decisions, self.settings["threads"])
+
+    def checkpoint(self, task: TaskRow, policy: str) -> Path:
+        """Where a training left its policy."""
+        return stages.find_checkpoint(str(self.paths(task, "policies", policy).root))
+
+    def result(self, outcomes: dict[str, dict[str, Outcome]], costs: dict[str, dict[str, Cost]]) -> BenchResult:
+        """Everything as one record."""
+        return BenchResult(
+            robostack=__version__,
+            suite=self.suite.name,
+            machine=_machine(),
+            margin=self.suite.margin,
+            threads=self.settings["threads"],
+            rows=tuple(
+                row(task.name, cell, outcomes[task.name], costs[task.name][cell.key], self.suite.margin)
+                for task in self.suite.tasks
+                for cell in self.suite.cells
+            ),
+            outcomes={t: {key: list(o.successes) for key, o in cells.items()} for t, cells in outcomes.items()},
+        )
+
+
+def _plan(policy: PolicyRow, settings: Settings, console: Console) -> stages.Plan:
+    """What a row trains with; refused now rather than after the demonstrations."""
+    changes = [f"policy.{key}={value}" for key, value in policy.settings.items()]
+    given = [f"policy={policy.policy}", *changes, f"seed={settings['seed']}", "dataset=-", "progress=false"]
+    try:
+        return stages.plan_training(load_settings("train", given), console)
+    except ConfigError as error:
+        raise ConfigError(f"policy '{policy.name}' of the suite: {error}") from error
+
+
+def _find(task: TaskRow, settings: Settings) -> TaskSpec:
+    """A row's task: a file, a library id, or a sentence."""
+    if " " not in task.task:
+        return stages.find_task(task.task)
+    return stages.propose_task(settings | {"sentence": task.task, "robot": task.robot, "control_mode": "ee_pose"})
+
+
+def _ready() -> None:
+    """Workers need no preparation."""
+
+
+def _train(settings: Settings, plan: stages.Plan, dataset: Path, folder: RunPaths) -> None:
+    folder.root.mkdir(parents=True, exist_ok=True)
+    stages.train_policy(settings, plan, dataset, folder)
+
+
+def _outcome(report: Any) -> Outcome:
+    rollouts = report.rollouts
+    counted = all(r.evaluations is not None for r in rollouts)
+    return Outcome(
+        successes=[r.success for r in rollouts],
+        failures=report.failures,
+        decisions=sum(r.decisions for r in rollouts),
+        steps=sum(r.steps for r in rollouts),
+        evaluations=float(sum(r.evaluations for r in rollouts)) if counted else None,
+    )
+
+
+def _machine() -> str:
+    cores = stages.resolve_workers("auto")
+    return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _lines(result: BenchResult) -> list[str]:
+    """The table for a terminal."""
+    lines = [f"{'task':<12} {'cell':<34} {'success':>9}  {'p50 ms':>8} {'p99 ms':>8}  compared"]
+    for r in result.rows:
+        words = verdict(r)[0] + (f" ({100 * r.comparison.difference:+.1f} points)" if r.comparison else "")
+        lines.append(f"{r.task:<12} {r.cell:<34} {f'{r.k}/{r.n}':>9}  {r.p50_ms:>8.2f} {r.p99_ms:>8.2f}  {words}")
+    return lines
+
+
+def _figures(result: BenchResult) -> dict[str, dict[str, Any]]:
+    return {
+        f"{r.task} {r.cell}": {"k": r.k, "n": r.n, "p50_ms": r.p50_ms, "p99_ms": r.p99_ms, "verdict": verdict(r)[0]}
+        for r in result.rows
+    }

@@ -1,0 +1,109 @@
+"""The page of a comparison: success against latency, then every cell with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from robostack.data.atomic import write_atomic
+from robostack.evaluation.bench.plots import success_against_latency
+from robostack.evaluation.bench.result import ALPHA, BenchResult, CellResult
+from robostack.evaluation.html import Child, Html, join, table, tag
+from robostack.evaluation.page import document, plot, section, small, tile
+
+
+def write_bench_page(path: Path | str, result: BenchResult) -> None:
+    """Write the self-contained page."""
+    sections = (
+        _header(result),
+        _tiles(result),
+        *(_task(task, [r for r in result.rows if r.task == task], result) for task in result.outcomes),
+        _legend(result),
+    )
+    write_atomic(Path(path), document("policies compared", sections, wide=True).encode())
+
+
+def verdict(row: CellResult) -> tuple[str, str]:
+    """A word on the comparison and its CSS class."""
+    found = row.comparison
+    if found is None:
+        return "reference", "mark"
+    if found.non_inferior:
+        return "not worse", "mark ok"
+    return ("worse", "mark bad") if found.high < 0 else ("undecided", "mark")
+
+
+def _header(result: BenchResult) -> Html:
+    tasks = len(result.outcomes)
+    title = f"{len({r.cell for r in result.rows})} ways to act on {tasks} task{'s' if tasks > 1 else ''}"
+    return tag(
+        "header",
+        tag("p", tag("b", "robostack"), f" bench policies · suite {result.suite}", class_="kicker"),
+        tag("h1", title),
+        tag("p", f"{result.machine}; threads per decision: {result.threads}", class_="lead"),
+    )
+
+
+def _tiles(result: BenchResult) -> Html:
+    compared = [r for r in result.rows if r.comparison is not None]
+    held = sum(r.comparison.non_inferior for r in compared if r.comparison is not None)
+    fastest = min(result.rows, key=lambda r: r.p50_ms)
+    episodes = sum(r.n for r in result.rows)
+    return tag(
+        "dl",
+        tile(
+            "Not worse",
+            [f"{held}", tag("small", f"/{len(compared)}")],
+            "than the cell they are held against",
+            first=True,
+        ),
+        tile("Episodes", [f"{episodes}"], f"{result.rows[0].n} per cell, the same seeds in all"),
+        tile("Fastest decision", [f"{fastest.p50_ms:.1f}", small(" ms")], f"{fastest.cell} on {fastest.task}"),
+        class_="tiles",
+    )
+
+
+def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
+    chart = plot("Success against the time of a decision", success_against_latency(task, rows))
+    head = (
+        "", "Cell", "Success", "95 % interval", "p50 ms", "p99 ms", "Evaluations per decision", "per action",
+        "GFLOP", "Weights", "Against", "Difference", "McNemar p", f"Margin {result.margin:g}",
+    )  # fmt: skip
+    return section(task, chart, table(head, (_cells(number, row) for number, row in enumerate(rows, 1))))
+
+
+def _cells(number: int, row: CellResult) -> list[Child]:
+    word, mark = verdict(row)
+    found = row.comparison
+    rest: list[Child] = ["–"] * 3
+    if found is not None:
+        difference = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        rest = [tag("code", found.against), difference, f"{found.mcnemar:.2g}"]
+    return [
+        str(number),
+        tag("code", row.cell),
+        f"{row.k}/{row.n}",
+        f"{row.low:.2f}–{row.high:.2f}",
+        f"{row.p50_ms:.2f}",
+        f"{row.p99_ms:.2f}",
+        _number(row.per_decision),
+        _number(row.per_action),
+        f"{row.gflops:.3g}",
+        f"{row.params / 1e6:.2f} M",
+        *rest,
+        tag("span", word, class_=mark),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _legend(result: BenchResult) -> Html:
+    words = (
+        f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
+        f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
+        "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
+        "Differences in points of success, with 95 % intervals.",
+    )
+    return section("How to read this", join([tag("p", sentence) for sentence in words]))

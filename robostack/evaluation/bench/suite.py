@@ -1,0 +1,155 @@
+"""What a comparison consists of, as plain frozen values from ``configs/suite/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from robostack.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """A task and the demonstrations that are made for it.
+
+    Attributes:
+        name: of the row, a word.
+        task: a sentence, a file, a folder, or the beginning of a library id.
+        robot: for a sentence.
+        demos: demonstrations.
+    """
+
+    name: str
+    task: str
+    demos: int
+    robot: str = "panda"
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """A training.
+
+    Attributes:
+        name: of the row.
+        policy: an option of ``configs/policy/``.
+        settings: values of that option to change, by dotted name.
+    """
+
+    name: str
+    policy: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way of acting with a checkpoint.
+
+    Attributes:
+        policy: name of a ``PolicyRow``.
+        sampler, execution: names.
+        against: key of the cell that it must not be worse than; empty for none.
+    """
+
+    policy: str
+    sampler: str
+    execution: str
+    against: str = ""
+
+    @property
+    def key(self) -> str:
+        """``policy:sampler:execution``."""
+        return f"{self.policy}:{self.sampler}:{self.execution}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks x cells, with ``n`` paired episodes each.
+
+    Attributes:
+        margin: largest loss of success that still counts as none.
+        decisions: timed decisions per cell.
+    """
+
+    name: str
+    tasks: tuple[TaskRow, ...]
+    policies: tuple[PolicyRow, ...]
+    cells: tuple[Cell, ...]
+    n: int
+    margin: float
+    decisions: int
+
+    def __post_init__(self):
+        for kind, names in (
+            ("task", [t.name for t in self.tasks]),
+            ("policy", [p.name for p in self.policies]),
+            ("cell", [c.key for c in self.cells]),
+        ):
+            _unique(kind, names)
+        known, keys = {p.name for p in self.policies}, {c.key for c in self.cells}
+        for cell in self.cells:
+            if cell.policy not in known:
+                raise ConfigError(f"suite: cell '{cell.key}' names no policy of the suite: use {', '.join(known)}")
+            if cell.against and cell.against not in keys:
+                raise ConfigError(
+                    f"suite: '{cell.key}' is compared with '{cell.against}', which is no cell: {', '.join(keys)}"
+                )
+        if self.n < 1 or self.decisions < 2 or not 0 < self.margin < 1:
+            raise ConfigError(
+                f"suite: n={self.n} must be at least 1, decisions={self.decisions} at least 2, margin={self.margin}"
+                " between 0 and 1"
+            )
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Suite:
+        """A suite from plain values; raises ConfigError naming what is missing, unknown or of a wrong kind."""
+        try:
+            tasks = tuple(TaskRow(name, **row) for name, row in values["tasks"].items())
+            policies = tuple(_policy(name, row) for name, row in values["policies"].items())
+            cells = tuple(_cell(row) for row in values["cells"])
+            return cls(values["name"], tasks, policies, cells, values["n"], values["margin"], values["decisions"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"the suite cannot be read ({error}): compare it with configs/suite/small.yaml"
+            ) from error
+
+    def with_only(self, tasks: Sequence[str], policies: Sequence[str]) -> Suite:
+        """The part of the suite with these rows; empty sequences keep all. Comparisons with dropped cells go."""
+        kept_tasks = _chosen("task", tasks, [t.name for t in self.tasks])
+        kept = _chosen("policy", policies, [p.name for p in self.policies])
+        cells = [c for c in self.cells if c.policy in kept]
+        keys = {c.key for c in cells}
+        return Suite(
+            self.name,
+            tuple(t for t in self.tasks if t.name in kept_tasks),
+            tuple(p for p in self.policies if p.name in kept),
+            tuple(Cell(c.policy, c.sampler, c.execution, c.against if c.against in keys else "") for c in cells),
+            self.n,
+            self.margin,
+            self.decisions,
+        )
+
+
+def _policy(name: str, row: Mapping[str, Any]) -> PolicyRow:
+    settings = dict(row)
+    return PolicyRow(name, settings.pop("policy"), settings)
+
+
+def _cell(row: str) -> Cell:
+    """``policy:sampler:execution``, or that and ``vs policy:sampler:execution``."""
+    own, _, against = (part.strip() for part in row.partition(" vs "))
+    policy, sampler, execution = own.split(":")
+    return Cell(policy, sampler, execution, against)
+
+
+def _chosen(kind: str, wanted: Sequence[str], names: Sequence[str]) -> set[str]:
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ConfigError(f"the suite has no {kind} '{unknown[0]}': it has {', '.join(names)}")
+    return set(wanted or names)
+
+
+def _unique(kind: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise ConfigError(f"suite: {f'{kind} {twice[0]} stands twice' if twice else f'there is no {kind}'}")

@@ -1,0 +1,116 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from robostack.data.arrays import EpisodeArrays
+from robostack.errors import DataError
+from robostack.evaluation.bench.latency import Cost, Timed, measure
+from robostack.evaluation.bench.page import verdict, write_bench_page
+from robostack.evaluation.bench.result import BenchResult, Outcome, row
+from robostack.evaluation.bench.suite import Cell
+from robostack.evaluation.schema import write_json_atomic
+from robostack.runtime.protocols import Horizon
+from robostack.types import ActionChunk, Features
+
+FEATURES = Features(("s",), ("e",), ("a",), (), "ee_pose", 20.0, "toy")
+COST = Cost(1.5, 2.5, 1000, 0.1, 0.002, 10.0)
+
+
+class Linear(torch.nn.Module):
+    """One matrix product per decision; keeps what it was shown."""
+
+    features, horizon = FEATURES, Horizon(2, 4, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 8, bias=False)
+        self.seen, self.resets = [], 0
+
+    def reset(self, mask, seeds):
+        self.resets += 1
+
+    def evaluations(self):
+        return np.array([3])
+
+    def infer(self, obs, plan=None):
+        self.seen.append((obs.t_s, obs.state[0, :, 0].tolist()))
+        with torch.inference_mode():
+            self.layer(torch.zeros(1, 4))
+        return ActionChunk(obs.t_s, 0.05, np.zeros((1, 3, 1)))
+
+
+def arrays(lengths):
+    n = sum(lengths)
+    column = np.arange(n, dtype=np.float32)[:, None]
+    return EpisodeArrays(column, column, column, np.cumsum(lengths).astype(np.int64), FEATURES, "t", "go")
+
+
+def test_decisions_walk_through_the_episodes_at_their_rate():
+    policy = Linear()
+    measure([Timed("a:b:c", policy, stride=2)], arrays([6, 5]), decisions=4, threads=1)
+    assert [state for _, state in policy.seen[:5]] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert [round(t, 3) for t, _ in policy.seen[:5]] == [0.05, 0.15, 0.25, 0.05, 0.15]
+    assert policy.resets >= 3
+
+
+def test_the_cost_counts_weights_and_arithmetic():
+    cost = measure([Timed("a:b:c", Linear(), stride=1)], arrays([9]), decisions=5, threads=1)["a:b:c"]
+    assert cost.params == 32
+    assert cost.gflops == pytest.approx(2 * 32 / 1e9)
+    assert cost.evaluations == 3.0
+    assert 0 < cost.p50_ms <= cost.p99_ms
+
+
+def test_too_short_episodes_are_refused():
+    with pytest.raises(DataError, match="no episode has the 2 steps"):
+        measure([Timed("a:b:c", Linear(), stride=1)], arrays([1, 1]), decisions=2, threads=1)
+
+
+def outcome(successes):
+    return Outcome(successes, {"TIMEOUT": successes.count(False)}, decisions=10, steps=80, evaluations=100.0)
+
+
+def result_of(first, second):
+    cells = [Cell("p", "ddim10", "sync"), Cell("p", "rti", "rti", "p:ddim10:sync")]
+    outcomes = {cells[0].key: outcome(first), cells[1].key: outcome(second)}
+    rows = tuple(row("push", cell, outcomes, COST, 0.05) for cell in cells)
+    kept = {"push": {key: list(o.successes) for key, o in outcomes.items()}}
+    return BenchResult(
+        robostack="0", suite="toy", machine="<b>two</b> cores", margin=0.05, threads=1, rows=rows, outcomes=kept
+    )
+
+
+def test_a_row_holds_rates_costs_and_the_comparison():
+    reference, other = result_of([True] * 9 + [False], [True] * 8 + [False] * 2).rows
+    assert (reference.k, reference.n, reference.comparison) == (9, 10, None)
+    assert (other.per_decision, other.per_action) == (10.0, 1.25)
+    assert other.comparison is not None
+    assert other.comparison.difference == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        ([True] * 300, [True] * 300, "not worse"),
+        ([True] * 300, [False] * 300, "worse"),
+        ([True] * 10, [True] * 9 + [False], "undecided"),
+    ],
+)
+def test_the_verdict_follows_the_interval(first, second, word):
+    assert verdict(result_of(first, second).rows[1])[0] == word
+
+
+def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
+    write_bench_page(tmp_path / "report.html", result_of([True] * 40, [True] * 39 + [False]))
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;b&gt;two" in page
+    assert "p:rti:rti" in page
+    assert not re.search(r"(src|href)=\"(https?:)?//", page)
+
+
+def test_the_json_survives_a_round_trip(tmp_path):
+    result = result_of([True, False], [False, True])
+    write_json_atomic(tmp_path / "bench.json", result)
+    assert BenchResult.model_validate_json((tmp_path / "bench.json").read_bytes()) == result

@@ -1,0 +1,56 @@
+import pytest
+
+from robostack.errors import ConfigError
+from robostack.evaluation.bench.suite import Suite
+
+VALUES = {
+    "name": "toy",
+    "n": 10,
+    "margin": 0.05,
+    "decisions": 20,
+    "tasks": {"push": {"task": "push the red can to the blue region", "demos": 5}},
+    "policies": {
+        "unet": {"policy": "diffusion_unet", "steps": 10, "network.kernel": 3},
+        "beso": {"policy": "beso"},
+    },
+    "cells": ["unet:ddim10:sync", "unet:rti:rti vs unet:ddim10:sync", "beso:beso3:sync vs unet:ddim10:sync"],
+}
+
+
+def changed(**values):
+    return Suite.of(VALUES | values)
+
+
+def test_a_suite_is_read_from_plain_values():
+    suite = Suite.of(VALUES)
+    assert suite.policies[0].settings == {"steps": 10, "network.kernel": 3}
+    assert [cell.key for cell in suite.cells] == ["unet:ddim10:sync", "unet:rti:rti", "beso:beso3:sync"]
+    assert suite.cells[1].against == "unet:ddim10:sync"
+    assert suite.tasks[0].robot == "panda"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cells": ["unet:ddim10"]}, "cannot be read"),
+        ({"cells": ["act:ddim10:sync"]}, "names no policy"),
+        ({"cells": ["unet:ddim10:sync", "unet:ddim10:sync"]}, "stands twice"),
+        ({"cells": ["unet:rti:rti vs unet:ddim10:sync"]}, "is no cell"),
+        ({"cells": []}, "there is no cell"),
+        ({"n": 0}, "n=0"),
+        ({"margin": 1.5}, "margin=1.5"),
+        ({"policies": {"unet": {"steps": 3}}}, "cannot be read"),
+        ({"tasks": {"push": {"tusk": "x", "demos": 1}}}, "cannot be read"),
+    ],
+)
+def test_a_wrong_suite_is_refused_in_one_line(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        changed(**values)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_a_suite_keeps_the_comparisons_that_it_can():
+    part = Suite.of(VALUES).with_only([], ["beso"])
+    assert [(cell.key, cell.against) for cell in part.cells] == [("beso:beso3:sync", "")]
+    with pytest.raises(ConfigError, match="no task 'pull'"):
+        Suite.of(VALUES).with_only(["pull"], [])
