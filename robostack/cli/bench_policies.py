@@ -28,7 +28,7 @@ from robostack.evaluation.bench.suite import PolicyRow, Suite, TaskRow
 from robostack.evaluation.schema import write_json_atomic
 from robostack.runtime.execution import EXECUTORS
 from robostack.runtime.pool import worker_pool
-from robostack.task.spec import TaskSpec
+from robostack.task.benchmark import Task, load_task
 
 STAGES = 5
 RESULT = "bench.json"
@@ -80,11 +80,11 @@ class _Bench:
         """The folder of a task, or one below it."""
         return RunPaths(self.root.joinpath("tasks", task.name, *below))
 
-    def spec(self, task: TaskRow) -> TaskSpec:
+    def spec(self, task: TaskRow) -> Task:
         """The task of a row; kept in its folder."""
         saved = self.paths(task).task
         if saved.is_file():
-            return TaskSpec.load(saved)
+            return load_task(saved)
         return _find(task, self.settings)
 
     def demonstrate(self, task: TaskRow) -> int:
@@ -166,7 +166,7 @@ def _plan(policy: PolicyRow, settings: Settings, console: Console) -> stages.Pla
         raise ConfigError(f"policy '{policy.name}' of the suite: {error}") from error
 
 
-def _find(task: TaskRow, settings: Settings) -> TaskSpec:
+def _find(task: TaskRow, settings: Settings) -> Task:
     """A row's task: a file, a library id, or a sentence."""
     if " " not in task.task:
         return stages.find_task(task.task)
