@@ -117,10 +117,10 @@ class _Bench:
         workers = stages.resolve_workers(self.settings["workers"])
         for cell in self.suite.cells:
             folder = self.paths(task, "cells", cell.key.replace(":", "-"))
-            settings = self.settings | {"sampler": {"name": cell.sampler}, "execution": cell.execution}
+            how = {"sampler": {"name": cell.sampler}, "execution": cell.execution, "accelerate": cell.accelerate}
             checkpoint = self.checkpoint(task, cell.policy)
             report = stages.evaluate_policy(
-                settings, spec, checkpoint, folder, self.console, n=self.suite.n, workers=workers
+                self.settings | how, spec, checkpoint, folder, self.console, n=self.suite.n, workers=workers
             )
             found[cell.key] = _outcome(report)
         return found
@@ -131,7 +131,8 @@ class _Bench:
         load = target(self.settings, "load_policy")
         entries = []
         for cell in self.suite.cells:
-            policy = load(self.checkpoint(task, cell.policy), device="cpu", sampler=cell.sampler)
+            checkpoint = self.checkpoint(task, cell.policy)
+            policy = load(checkpoint, device="cpu", sampler=cell.sampler, accelerate=cell.accelerate)
             entries.append(Timed(cell.key, policy, EXECUTORS[cell.execution].every or policy.horizon.Ta))
         return measure(entries, arrays, self.suite.decisions, self.settings["threads"])
 

@@ -22,6 +22,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "up": ("auto", "y", "z"),
     "rule": ("frontier", "uniform"),
     "execution": tuple(EXECUTORS),
+    "accelerate": ("none", "native"),
 }
 """Settings with fixed choices."""
 

@@ -220,6 +220,7 @@ def evaluate_policy(
         sampler=settings["sampler"]["name"],
         execution=settings.get("execution", "sync"),
         latency=settings.get("latency", "none"),
+        accelerate=settings.get("accelerate", "none"),
         out_dir=paths.eval,
         progress=console.progress,
     )

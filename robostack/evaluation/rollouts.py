@@ -111,6 +111,7 @@ def evaluate(
     sampler: str,
     execution: str,
     latency: str,
+    accelerate: str = "none",
     out_dir: Path | str,
     progress: bool,
 ) -> EvalReport:
@@ -119,13 +120,14 @@ def evaluate(
     Args:
         spec: the task; its robot and features must be those of the checkpoint.
         checkpoint: directory of the policy.
-        load_policy_target: dotted name of ``load(path, device, sampler) -> Policy``.
+        load_policy_target: dotted name of ``load(path, device, sampler, accelerate) -> Policy``.
         n: episodes.
         seed: selects the evaluation scenes; disjoint from every training scene.
         workers: processes.
         sampler: name of the policy's sampler.
         execution: name in ``EXECUTORS``.
         latency: how long decisions take while the world goes on; see ``LatencyModel.parse``.
+        accelerate: ``native`` for compiled programs where the policy has them, else ``none``.
         out_dir: where episodes are logged.
         progress: whether to show a progress bar.
 
@@ -138,7 +140,7 @@ def evaluate(
     if n < 1 or workers < 1:
         raise ConfigError(f"an evaluation needs n >= 1 and workers >= 1, not n={n}, workers={workers}")
     out_dir, checkpoint = Path(out_dir), Path(checkpoint)
-    setting = _Setting(load_policy_target, checkpoint, sampler, execution, LatencyModel.parse(latency))
+    setting = _Setting(load_policy_target, checkpoint, sampler, execution, LatencyModel.parse(latency), accelerate)
     _executor(spec, setting)  # refuse what cannot work before any process starts
     _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), **setting.header})
     seeds = choose_seeds(seed, n)
@@ -220,10 +222,12 @@ class _Setting:
     sampler: str
     execution: str
     latency: LatencyModel
+    accelerate: str
 
     @property
     def header(self) -> dict[str, str]:
-        return {"sampler": self.sampler, "execution": self.execution, "latency": str(self.latency)}
+        named = {"sampler": self.sampler, "execution": self.execution, "latency": str(self.latency)}
+        return {**named, "accelerate": self.accelerate}
 
 
 _worker: tuple[EvaluationEnv, Executor, Path] | None = None
@@ -262,7 +266,8 @@ def _single_thread() -> Iterator[None]:
 
 def _executor(spec: Task, setting: _Setting) -> Executor:
     module, _, name = setting.load_policy_target.rpartition(".")
-    policy = getattr(importlib.import_module(module), name)(setting.checkpoint, device="cpu", sampler=setting.sampler)
+    load = getattr(importlib.import_module(module), name)
+    policy = load(setting.checkpoint, device="cpu", sampler=setting.sampler, accelerate=setting.accelerate)
     differences = policy.features.differences(task_features(spec))
     if differences:
         raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
@@ -293,7 +298,11 @@ def _open(out_dir: Path, header: dict[str, str]) -> None:
 
 
 def _fingerprint(checkpoint: Path) -> str:
-    return hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()[:16]
+    """Of the manifest, which hashes the weights, and of the plans that samplers act by."""
+    digest = hashlib.sha256()
+    for path in sorted(checkpoint.glob("*.json")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _save_rollout(path: Path, rollout: Rollout) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robostack.errors import ConfigError
@@ -48,6 +48,7 @@ class Cell:
     Attributes:
         policy: name of a ``PolicyRow``.
         sampler, execution: names.
+        accelerate: ``none``, or ``native`` for compiled programs.
         against: key of the cell that it must not be worse than; empty for none.
     """
 
@@ -55,11 +56,13 @@ class Cell:
     sampler: str
     execution: str
     against: str = ""
+    accelerate: str = "none"
 
     @property
     def key(self) -> str:
-        """``policy:sampler:execution``."""
-        return f"{self.policy}:{self.sampler}:{self.execution}"
+        """``policy:sampler:execution``, and ``:native`` where it is accelerated."""
+        how = "" if self.accelerate == "none" else f":{self.accelerate}"
+        return f"{self.policy}:{self.sampler}:{self.execution}{how}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Suite:
             self.name,
             tuple(t for t in self.tasks if t.name in kept_tasks),
             tuple(p for p in self.policies if p.name in kept),
-            tuple(Cell(c.policy, c.sampler, c.execution, c.against if c.against in keys else "") for c in cells),
+            tuple(c if c.against in keys else replace(c, against="") for c in cells),
             self.n,
             self.margin,
             self.decisions,
@@ -136,10 +139,12 @@ def _policy(name: str, row: Mapping[str, Any]) -> PolicyRow:
 
 
 def _cell(row: str) -> Cell:
-    """``policy:sampler:execution``, or that and ``vs policy:sampler:execution``."""
+    """``policy:sampler:execution[:native]``, or that and ``vs`` another."""
     own, _, against = (part.strip() for part in row.partition(" vs "))
-    policy, sampler, execution = own.split(":")
-    return Cell(policy, sampler, execution, against)
+    policy, sampler, execution, *how = own.split(":")
+    if how not in ([], ["native"]):
+        raise ValueError(f"'{own}' ends with '{':'.join(how)}', not with native")
+    return Cell(policy, sampler, execution, against, *how)
 
 
 def _chosen(kind: str, wanted: Sequence[str], names: Sequence[str]) -> set[str]:

@@ -199,6 +199,7 @@ def evaluate(
     sampler: str,
     execution: str,
     latency: str,
+    accelerate: str,
     out_dir: Path,
     progress: bool,
 ) -> EvalReport:
@@ -207,7 +208,7 @@ def evaluate(
     assert load_policy_target == "fake_targets.load_policy"
     out_dir.mkdir(parents=True, exist_ok=True)
     seen = {"sampler": sampler, "task": spec.id, "seed": seed, "workers": workers, "progress": progress}
-    seen |= {"execution": execution, "latency": latency}
+    seen |= {"execution": execution, "latency": latency, "accelerate": accelerate}
     (out_dir / "episodes.json").write_text(json.dumps(seen))
     return EvalReport(n, n - 1, (n - 1) / n, 0.5, 1.0, checkpoint, {"NOT_REACHED": 1})
 

@@ -29,11 +29,18 @@ def test_a_suite_is_read_from_plain_values():
     assert suite.tasks[0].robot == "panda"
 
 
+def test_a_cell_may_be_accelerated():
+    plain, native = changed(cells=["unet:ddim10:sync", "unet:ddim10:sync:native vs unet:ddim10:sync"]).cells
+    assert (plain.accelerate, native.accelerate) == ("none", "native")
+    assert native.key == "unet:ddim10:sync:native"
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"cells": ["unet:ddim10"]}, "cannot be read"),
         ({"cells": ["act:ddim10:sync"]}, "names no policy"),
+        ({"cells": ["unet:ddim10:sync:fast"]}, "not with native"),
         ({"cells": ["unet:ddim10:sync", "unet:ddim10:sync"]}, "stands twice"),
         ({"cells": ["unet:rti:rti vs unet:ddim10:sync"]}, "is no cell"),
         ({"cells": []}, "there is no cell"),
