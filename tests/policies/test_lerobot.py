@@ -20,7 +20,7 @@ from policies.train import TrainCfg, fit
 from policies.zoo import POLICIES
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra, UnknownName
-from robostack.runtime.execution import SyncExecutor
+from robostack.runtime.execution import Executor
 from robostack.runtime.protocols import Policy
 from robostack.types import Observation
 
@@ -158,7 +158,7 @@ def test_an_episode_gets_the_actions_of_lerobots_select_action(lerobot, make, de
     if sampler is not None:
         policy.use_sampler(sampler)
     preprocess, postprocess = lerobot.processors[name](policy.policy.config, dataset_stats=exact_statistics(demos))
-    executor = SyncExecutor(policy)
+    executor = Executor(policy)
     executor.reset(7)
     torch.manual_seed(seeded(7).initial_seed())
     policy.policy.reset()
