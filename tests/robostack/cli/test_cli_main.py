@@ -38,13 +38,21 @@ def test_every_verb_explains_itself_with_two_examples(verb, capsys):
     assert main([*verb.name.split(), "--help"]) == 0
     out = capsys.readouterr().out
     assert out.count(f"  robostack {verb.name}") >= 2
-    assert "out=null" in out or verb.name == "doctor"
+    assert "out=null" in out or verb.name in ("doctor", "bench")
 
 
-def test_help_of_gen_teaches_its_sub_verbs(capsys):
-    assert main(["gen", "--help"]) == 0
+@pytest.mark.parametrize("name", ["gen", "bench"])
+def test_the_help_of_a_verb_teaches_its_sub_verbs(name, capsys):
+    assert main([name, "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {verb.name} " in out for verb in SUB_VERBS.values())
+    below = [verb.name for verb in SUB_VERBS.values() if verb.name.startswith(f"{name} ")]
+    assert below
+    assert all(f"\n  {sub} " in out for sub in below)
+
+
+def test_bench_alone_says_what_there_is(capsys):
+    assert main(["bench"]) == 2
+    assert "robostack bench policies" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["smaple", "verfy", "dance"])

@@ -1,7 +1,5 @@
 """Arguments become settings, or one sentence that says what is wrong with them."""
 
-import itertools
-
 import pytest
 
 from robostack.cli.settings import flatten, group_options, load_settings
@@ -15,20 +13,18 @@ NEEDED = {"run": [SENTENCE], "gen": [SENTENCE], "demos": ["task=t"], "train": ["
 NEEDED |= {"gen_sample": [], "gen_verify": ["f"], "gen_explain": ["t"], "gen_library": []}
 NEEDED |= {"gen_multiply": ["task=t"], "gen_feedback": ["report=r"]}
 NEEDED |= {"gen_transfer": ["f"], "gen_asset": ["file=f", "name=n", "licence=MIT"]}
+NEEDED |= {"bench_policies": []}
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize("verb", NEEDED)
 def test_every_verb_composes_with_every_member_of_its_groups(verb):
-    groups = [group for group in GROUPS if group in load_settings(verb, NEEDED[verb])]
-    for options in itertools.product(*(group_options(group) for group in groups)):
-        choice = [f"{group}={option}" for group, option in zip(groups, options, strict=True)]
-        settings = load_settings(verb, [*NEEDED[verb], *choice])
-        assert all("???" not in str(value) for value in flatten(settings).values())
-        assert all(
-            group == "targets" or option.startswith(settings[group]["name"])  # lerobot_act_small is a lerobot_act
-            for group, option in zip(groups, options, strict=True)
-        )
+    for group in [group for group in GROUPS if group in load_settings(verb, NEEDED[verb])]:
+        for option in group_options(group):
+            settings = load_settings(verb, [*NEEDED[verb], f"{group}={option}"])
+            assert all("???" not in str(value) for value in flatten(settings).values())
+            # lerobot_act_small is a lerobot_act
+            assert group == "targets" or option.startswith(settings[group]["name"])
 
 
 def test_all_composed_verbs_are_covered():
