@@ -86,11 +86,15 @@ def loss_curve(train: Float[np.ndarray, "N 2"], validation: Float[np.ndarray, "M
         return svg_of(figure, "loss", "Training and validation loss over optimiser steps")
 
 
-def success_intervals(rows: Sequence[Proportion]) -> str:
-    """Rates with Wilson's 95 % intervals, one row each, on the whole range from 0 to 1."""
-    with figure_of("success", height=max(_HEIGHT_IN, 0.75 + 0.5 * len(rows))) as (figure, axes):
+def success_intervals(rows: Sequence[Proportion], *, many: bool = False) -> str:
+    """Rates with Wilson's 95 % intervals, one row each, on the whole range from 0 to 1.
+
+    The first row is the one that matters, unless they are ``many`` of equal rank, on a wide page.
+    """
+    height, width = (0.75 + 0.26 * len(rows), 2 * _WIDTH_IN) if many else (0.75 + 0.5 * len(rows), _WIDTH_IN)
+    with figure_of("success", height=max(_HEIGHT_IN, height), width=width) as (figure, axes):
         for index, row in enumerate(rows):
-            y, color = -index, COLORS["blue" if index == 0 else "muted"]
+            y, color = -index, COLORS["blue" if index == 0 or many else "muted"]
             low, high = wilson(row.k, row.n)
             axes.plot([low, high], [y, y], color=color, linewidth=6, alpha=0.35, solid_capstyle="butt")
             axes.plot([row.k / row.n], [y], "o", color=color, markersize=6)

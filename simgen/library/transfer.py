@@ -219,7 +219,9 @@ def write_transfer_page(folder: Path | str, page: Path | str, report: TransferRe
         groups = report.groups(by)
         rows = [Proportion(name, k, n) for name, k, n, _ in groups]
         parts.append(
-            section(f"Per {by}", plot("Demonstrations that transfer", success_intervals(rows)), _groups(groups))
+            section(
+                f"Per {by}", plot("Demonstrations that transfer", success_intervals(rows, many=True)), _groups(groups)
+            )
         )
     parts.append(section("Every task", _tasks(report)))
     write_atomic(Path(page), document("transfer", parts, wide=True).encode())
