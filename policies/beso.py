@@ -117,7 +117,7 @@ class BesoPolicy(ChunkPolicy):
             torch.from_numpy(arrays.state[begin]), torch.from_numpy(arrays.environment_state[begin])
         )
         self.bank_start.copy_(cond.steps[:, -1])
-        seen = torch.from_numpy(self._goal_of(arrays.state, arrays.environment_state))
+        seen = torch.tensor(self._goal_of(arrays.state, arrays.environment_state))  # a copy: datasets are read-only
         self.bank_goal.copy_(seen[arrays.ends[chosen] - 1])
         self.goal_low.copy_(seen.amin(0))
         self.goal_high.copy_(seen.amax(0))
