@@ -23,9 +23,9 @@ CFG = DiffusionCfg(Tp=8, Ta=4, encoder=(64,), network=UnetCfg((16, 32), groups=8
 @pytest.fixture(scope="session")
 def trained(demos, tmp_path_factory):
     """A checkpoint whose policy reproduces the motion of six demonstrations."""
-    train = TrainCfg(steps=200, batch_size=32, lr=4e-3, warmup_steps=10, progress=False, device="cpu", threads=1)
+    train = TrainCfg(steps=140, batch_size=32, lr=4e-3, warmup_steps=10, progress=False, device="cpu", threads=1)
     out = tmp_path_factory.mktemp("rti")
-    return fit(replace(train, val_every=200, log_every=200), "diffusion_unet", CFG, demos, out).checkpoint
+    return fit(replace(train, val_every=140, log_every=140), "diffusion_unet", CFG, demos, out).checkpoint
 
 
 @pytest.fixture
