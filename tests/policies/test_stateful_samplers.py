@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policies.samplers import SAMPLERS
+from policies.samplers import RTI, SAMPLERS
 
-STATEFUL = [n for n in SAMPLERS if n.startswith("rti")]
+STATEFUL = [n for n in SAMPLERS if isinstance(SAMPLERS[n], RTI)]
 
 
 def drive(policy, observe, rows, seeds, resets=(), ticks=4):
