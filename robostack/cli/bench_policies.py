@@ -1,13 +1,15 @@
 """``robostack bench policies``: one harness for all policies, samplers and executions.
 
 Every task has a folder: its demonstrations and dataset, a training per policy, an evaluation per cell. Each is a job of
-an ordinary verb and resumes as that does, so that a comparison that was stopped goes on where it was.
+an ordinary verb and resumes as that does, so that a comparison that was stopped goes on where it was. The report is
+written after every task, because all of them can take a day.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from concurrent.futures import Executor as Pool
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +25,14 @@ from robostack.cli.workspace import RunPaths, open_workspace
 from robostack.errors import ConfigError
 from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import verdict, write_bench_page
-from robostack.evaluation.bench.result import BenchResult, Outcome, row
-from robostack.evaluation.bench.suite import PolicyRow, Suite, TaskRow
+from robostack.evaluation.bench.result import BenchResult, CellResult, Outcome, row
+from robostack.evaluation.bench.suite import Cell, PolicyRow, Suite, TaskRow
+from robostack.evaluation.rollouts import idle
 from robostack.evaluation.schema import write_json_atomic
 from robostack.runtime.execution import EXECUTORS
 from robostack.runtime.pool import worker_pool
 from robostack.task.benchmark import Task, load_task
 
-STAGES = 5
 RESULT = "bench.json"
 
 
@@ -38,27 +40,24 @@ def execute(args: Sequence[str]) -> int:
     """Demonstrate, train, evaluate, time, report."""
     settings = load_settings("bench_policies", args)
     suite = Suite.of(settings["suite"]).with_only(settings["tasks"], settings["policies"])
-    console = make_console(settings, STAGES)
+    console = make_console(settings, len(suite.tasks))
     plans = {policy.name: _plan(policy, settings, console) for policy in suite.policies}
+    workers = stages.resolve_workers(settings["workers"])
     with open_workspace("bench_policies", settings, note=console.note) as paths:
-        bench = _Bench(suite, settings, plans, paths.root, console)
-        with console.stage("demos") as stage:
-            demos = sum(bench.demonstrate(task) for task in suite.tasks)
-            stage.result = f"{demos} demonstrations of {len(suite.tasks)} tasks"
-        with console.stage("train") as stage:
-            bench.train()
-            stage.result = f"{len(suite.policies)} policies x {len(suite.tasks)} tasks"
-        with console.stage("evaluate") as stage:
-            outcomes = {task.name: bench.evaluate(task) for task in suite.tasks}
-            stage.result = f"{suite.n} episodes x {len(suite.cells)} cells x {len(suite.tasks)} tasks"
-        with console.stage("latency") as stage:
-            costs = {task.name: bench.time(task) for task in suite.tasks}
-            stage.result = f"{suite.decisions} decisions of each cell, in turns"
-        with console.stage("report") as stage:
-            result = bench.result(outcomes, costs)
-            write_json_atomic(paths.root / RESULT, result)
-            write_bench_page(paths.report, result)
-            stage.result = RESULT
+        with worker_pool(workers, idle, ()) as pool:
+            bench = _Bench(suite, settings, plans, paths.root, console, pool, workers)
+            for task in suite.tasks:
+                bench.propose(task)
+            rows: list[CellResult] = []
+            outcomes: dict[str, dict[str, Outcome]] = {}
+            for task in suite.tasks:
+                with console.stage(task.name) as stage:
+                    outcomes[task.name], found = bench.compare(task)
+                    rows += found
+                    result = bench.result(rows, outcomes)
+                    write_json_atomic(paths.root / RESULT, result)
+                    write_bench_page(paths.report, result)
+                    stage.result = f"{task.demos} demonstrations, {len(plans)} policies, {len(found)} cells x {suite.n}"
         for line in _lines(result):
             console.note(line)
         write_metrics(paths, "bench_policies", seconds=console.seconds, stages=_figures(result))
@@ -75,6 +74,21 @@ class _Bench:
     plans: dict[str, stages.Plan]
     root: Path
     console: Console
+    pool: Pool
+    workers: int
+
+    def compare(self, task: TaskRow) -> tuple[dict[str, Outcome], list[CellResult]]:
+        """Demonstrate, train, evaluate and time; cells begin while later policies are still in training."""
+        self.demonstrate(task)
+        trainings = {policy.name: self.train(task, policy) for policy in self.suite.policies}
+        outcomes: dict[str, Outcome] = {}
+        for cell in self.suite.cells:
+            trainings[cell.policy].result()
+            found = outcomes[cell.key] = self.evaluate(task, cell)
+            self.console.note(f"      {task.name:<9} {cell.key:<36} {sum(found.successes)}/{self.suite.n}")
+        costs = self.time(task)
+        margin = self.suite.margin
+        return outcomes, [row(task.name, cell, outcomes, costs[cell.key], margin) for cell in self.suite.cells]
 
     def paths(self, task: TaskRow, *below: str) -> RunPaths:
         """The folder of a task, or one below it."""
@@ -87,43 +101,35 @@ class _Bench:
             return load_task(saved)
         return _find(task, self.settings)
 
-    def demonstrate(self, task: TaskRow) -> int:
-        """Collect and export; returns the number of demonstrations."""
-        spec, paths = self.spec(task), self.paths(task)
+    def propose(self, task: TaskRow) -> None:
+        """Find the task and keep it: a sentence that cannot be read must not stop the comparison after hours."""
+        paths = self.paths(task)
+        spec = self.spec(task)
         paths.root.mkdir(parents=True, exist_ok=True)
         stages.save_task(spec, paths)
-        workers = stages.resolve_workers(self.settings["workers"])
-        demos = stages.collect_demos(self.settings, spec, paths, self.console, n=task.demos, workers=workers)
+
+    def demonstrate(self, task: TaskRow) -> None:
+        """Collect and export."""
+        spec, paths = self.spec(task), self.paths(task)
+        demos = stages.collect_demos(self.settings, spec, paths, self.console, n=task.demos, workers=self.workers)
         wanted = {"image_size": 96, "cameras": []}
         stages.export_dataset(self.settings, wanted, spec, demos, paths, self.console)
-        return task.demos
+        self.console.note(f"      {task.name:<9} {task.demos} demonstrations")
 
-    def train(self) -> None:
-        """All trainings, as many at a time as there are workers."""
-        jobs = [(task, policy) for task in self.suite.tasks for policy in self.suite.policies]
-        workers = min(stages.resolve_workers(self.settings["workers"]), len(jobs))
-        with worker_pool(workers, _ready, ()) as pool:
-            futures: list[Future] = []
-            for task, policy in jobs:
-                folder = self.paths(task, "policies", policy.name)
-                plan = self.plans[policy.name]
-                futures.append(pool.submit(_train, self.settings, plan, self.paths(task).dataset, folder))
-            for future in futures:
-                future.result()
+    def train(self, task: TaskRow, policy: PolicyRow) -> Future:
+        """Queue a training."""
+        folder = self.paths(task, "policies", policy.name)
+        return self.pool.submit(_train, self.settings, self.plans[policy.name], self.paths(task).dataset, folder)
 
-    def evaluate(self, task: TaskRow) -> dict[str, Outcome]:
-        """The outcome of every cell on the same seeds."""
-        spec, found = self.spec(task), {}
-        workers = stages.resolve_workers(self.settings["workers"])
-        for cell in self.suite.cells:
-            folder = self.paths(task, "cells", cell.key.replace(":", "-"))
-            how = {"sampler": {"name": cell.sampler}, "execution": cell.execution, "accelerate": cell.accelerate}
-            checkpoint = self.checkpoint(task, cell.policy)
-            report = stages.evaluate_policy(
-                self.settings | how, spec, checkpoint, folder, self.console, n=self.suite.n, workers=workers
-            )
-            found[cell.key] = _outcome(report)
-        return found
+    def evaluate(self, task: TaskRow, cell: Cell) -> Outcome:
+        """The outcome of a cell; the seeds are the same in all."""
+        folder = self.paths(task, "cells", cell.key.replace(":", "-"))
+        how = {"sampler": {"name": cell.sampler}, "execution": cell.execution, "accelerate": cell.accelerate}
+        report = stages.evaluate_policy(
+            self.settings | how, self.spec(task), self.checkpoint(task, cell.policy), folder, self.console,
+            n=self.suite.n, workers=self.workers, pool=self.pool,
+        )  # fmt: skip
+        return _outcome(report)
 
     def time(self, task: TaskRow) -> dict[str, Cost]:
         """The cost of every cell's decisions."""
@@ -140,7 +146,7 @@ class _Bench:
         """Where a training left its policy."""
         return stages.find_checkpoint(str(self.paths(task, "policies", policy).root))
 
-    def result(self, outcomes: dict[str, dict[str, Outcome]], costs: dict[str, dict[str, Cost]]) -> BenchResult:
+    def result(self, rows: Sequence[CellResult], outcomes: dict[str, dict[str, Outcome]]) -> BenchResult:
         """Everything as one record."""
         return BenchResult(
             robostack=__version__,
@@ -148,11 +154,7 @@ class _Bench:
             machine=_machine(),
             margin=self.suite.margin,
             threads=self.settings["threads"],
-            rows=tuple(
-                row(task.name, cell, outcomes[task.name], costs[task.name][cell.key], self.suite.margin)
-                for task in self.suite.tasks
-                for cell in self.suite.cells
-            ),
+            rows=tuple(rows),
             outcomes={t: {key: list(o.successes) for key, o in cells.items()} for t, cells in outcomes.items()},
         )
 
@@ -172,10 +174,6 @@ def _find(task: TaskRow, settings: Settings) -> Task:
     if " " not in task.task:
         return stages.find_task(task.task)
     return stages.propose_task(settings | {"sentence": task.task, "robot": task.robot, "control_mode": "ee_pose"})
-
-
-def _ready() -> None:
-    """Workers need no preparation."""
 
 
 def _train(settings: Settings, plan: stages.Plan, dataset: Path, folder: RunPaths) -> None:

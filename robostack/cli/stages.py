@@ -207,7 +207,15 @@ def find_checkpoint(given: str) -> Path:
 
 
 def evaluate_policy(
-    settings: Settings, spec: Task, checkpoint: Path, paths: RunPaths, console: Console, *, n: int, workers: int
+    settings: Settings,
+    spec: Task,
+    checkpoint: Path,
+    paths: RunPaths,
+    console: Console,
+    *,
+    n: int,
+    workers: int,
+    **options: Any,
 ) -> Any:
     """Seeded rollouts into ``eval/``; returns the kernel's EvalReport. Workers locate ``load_policy`` themselves."""
     return target(settings, "evaluate")(
@@ -223,6 +231,7 @@ def evaluate_policy(
         accelerate=settings.get("accelerate", "none"),
         out_dir=paths.eval,
         progress=console.progress,
+        **options,
     )
 
 

@@ -15,8 +15,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager, suppress
+from concurrent.futures import Executor as Pool
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,7 @@ def evaluate(
     accelerate: str = "none",
     out_dir: Path | str,
     progress: bool,
+    pool: Pool | None = None,
 ) -> EvalReport:
     """Roll the policy out on ``n`` evaluation seeds; what ``out_dir`` already holds of this evaluation is kept.
 
@@ -130,6 +133,7 @@ def evaluate(
         accelerate: ``native`` for compiled programs where the policy has them, else ``none``.
         out_dir: where episodes are logged.
         progress: whether to show a progress bar.
+        pool: a ``worker_pool(workers, idle, ())`` that many evaluations share, which saves its start-up.
 
     Raises:
         UnknownName: no such sampler or execution.
@@ -140,14 +144,19 @@ def evaluate(
     if n < 1 or workers < 1:
         raise ConfigError(f"an evaluation needs n >= 1 and workers >= 1, not n={n}, workers={workers}")
     out_dir, checkpoint = Path(out_dir), Path(checkpoint)
-    setting = _Setting(load_policy_target, checkpoint, sampler, execution, LatencyModel.parse(latency), accelerate)
+    model, weights = LatencyModel.parse(latency), _fingerprint(checkpoint)
+    setting = _Setting(load_policy_target, checkpoint, weights, sampler, execution, model, accelerate)
     _executor(spec, setting)  # refuse what cannot work before any process starts
-    _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), **setting.header})
+    _open(out_dir, {"task_id": spec.id, **setting.header})
     seeds = choose_seeds(seed, n)
     missing = [s for s in seeds if not _path(out_dir, s).is_file()]
     if missing:
-        start = (spec.to_json(), setting, out_dir)
-        _run(missing, min(workers, len(missing)), start, tqdm(total=n, initial=n - len(missing), disable=not progress))
+        workers = min(workers, len(missing))
+        with (
+            tqdm(total=n, initial=n - len(missing), disable=not progress, desc="evaluate") as bar,
+            nullcontext(pool) if pool else worker_pool(workers, idle, ()) as shared,
+        ):
+            _run(missing, shared, 2 * workers, (spec.to_json(), setting, out_dir), bar)
     return _report([_load_rollout(_path(out_dir, s)) for s in seeds])
 
 
@@ -190,16 +199,14 @@ def run_episode(env: EvaluationEnv, executor: Executor, scene_seed: int) -> Roll
     )
 
 
-def _run(seeds: list[int], workers: int, start: tuple, bar: tqdm) -> None:
-    with bar, worker_pool(workers, _start_worker, start) as pool:
-        bar.set_description("evaluate")
-        running: set[Future] = set()
-        for seed in seeds:
-            running.add(pool.submit(_rollout, seed))
-            if len(running) >= 2 * workers:
-                running = _collect(running, bar)
-        while running:
+def _run(seeds: list[int], pool: Pool, ahead: int, job: tuple[str, _Setting, Path], bar: tqdm) -> None:
+    running: set[Future] = set()
+    for seed in seeds:
+        running.add(pool.submit(_rollout, *job, seed))
+        if len(running) >= ahead:
             running = _collect(running, bar)
+    while running:
+        running = _collect(running, bar)
 
 
 def _collect(running: set[Future], bar: tqdm) -> set[Future]:
@@ -215,10 +222,11 @@ def _collect(running: set[Future], bar: tqdm) -> set[Future]:
 
 @dataclass(frozen=True)
 class _Setting:
-    """How a worker makes its policy, and how it lets it act."""
+    """How a worker makes its policy, and how it lets it act; ``weights`` is the checkpoint's fingerprint."""
 
     load_policy_target: str
     checkpoint: Path
+    weights: str
     sampler: str
     execution: str
     latency: LatencyModel
@@ -226,17 +234,24 @@ class _Setting:
 
     @property
     def header(self) -> dict[str, str]:
-        named = {"sampler": self.sampler, "execution": self.execution, "latency": str(self.latency)}
-        return {**named, "accelerate": self.accelerate}
+        named = {"checkpoint": self.weights, "sampler": self.sampler, "execution": self.execution}
+        return {**named, "latency": str(self.latency), "accelerate": self.accelerate}
 
 
-_worker: tuple[EvaluationEnv, Executor, Path] | None = None
+def idle() -> None:
+    """Workers need no preparation: they keep what they made for the last episode."""
 
 
-def _start_worker(spec_json: str, setting: _Setting, out_dir: Path) -> None:
-    global _worker
-    spec = task_from_json(spec_json)
-    env, executor = make_env(spec), _executor(spec, setting)
+def _rollout(spec_json: str, setting: _Setting, out_dir: Path, seed: int) -> None:
+    env, executor = _ready(spec_json, setting)
+    with _single_thread():
+        _save_rollout(_path(out_dir, seed), run_episode(env, executor, seed))
+
+
+@lru_cache(maxsize=1)
+def _ready(spec_json: str, setting: _Setting) -> tuple[EvaluationEnv, Executor]:
+    """Environment and policy, which has decided before."""
+    env, executor = _environment(spec_json), _executor(task_from_json(spec_json), setting)
     env.reset_scene(0)
     executor.reset(0)
     obs = env.observe()
@@ -244,14 +259,12 @@ def _start_worker(spec_json: str, setting: _Setting, out_dir: Path) -> None:
         with suppress(InvalidAction):  # each episode says so itself
             executor.act(obs)
         obs = dataclasses.replace(obs, t_s=obs.t_s + env.dt_s)
-    _worker = env, executor, out_dir
+    return env, executor
 
 
-def _rollout(seed: int) -> None:
-    assert _worker is not None
-    env, executor, out_dir = _worker
-    with _single_thread():
-        _save_rollout(_path(out_dir, seed), run_episode(env, executor, seed))
+@lru_cache(maxsize=1)
+def _environment(spec_json: str) -> EvaluationEnv:
+    return make_env(task_from_json(spec_json))
 
 
 @contextmanager
