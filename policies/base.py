@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from policies.discrete import DiscreteDims
+from policies.observed import Observed
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
@@ -34,8 +35,7 @@ class Batch:
         action_is_pad: which actions lie outside of their episode and repeat its first or last one.
     """
 
-    state: Float[Tensor, "B To Ds"]
-    environment_state: Float[Tensor, "B To De"]
+    observed: Observed
     action: Float[Tensor, "B Tp Da"]
     goal_state: Float[Tensor, "B Ds"] | None = None
     goal_environment_state: Float[Tensor, "B De"] | None = None

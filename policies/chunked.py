@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from policies.affine import Affine
 from policies.base import Batch, TrainablePolicy
+from policies.context import ContextPart, StateEncoder, View
 from policies.discrete import DiscreteDims
 from policies.frame import FRAMES, Frame
+from policies.observed import Observed
 from policies.samplers import LaneNoise, seeded
 from policies.units import Units
 from robostack.data.arrays import EpisodeArrays
@@ -29,6 +31,8 @@ from robostack.types import ActionChunk, Features, Observation
 
 _STATISTICS_WINDOWS = 200_000
 _ROTATION = tuple(f"r{i}" for i in range(1, 7))
+CONTEXT = ("encoder",)
+"""Attributes of a policy that are parts of its context, in the order in which their outputs follow each other."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,13 @@ class Decision:
 
 
 class ChunkPolicy(TrainablePolicy):
-    """A policy whose output is a chunk of Tp actions; the first is due at the first of To observations."""
+    """A policy whose output is a chunk of Tp actions; the first is due at the first of To observations.
+
+    Attributes:
+        step_dim: width of an observation in network units.
+        parts: those of ``CONTEXT`` that it has.
+        context_dim: width of what they make together.
+    """
 
     cfg: ChunkCfg
 
@@ -113,8 +123,9 @@ class ChunkPolicy(TrainablePolicy):
         self.state_norm, self.object_norm = Affine(Ds), Affine(De)
         self.action_norm = Affine(cfg.Tp, Da) if cfg.per_step else Affine(Da)
         self.step_dim = Ds + De
-        self.encoder = _mlp(cfg.To * self.step_dim, cfg.encoder)
-        self.context_dim = cfg.encoder[-1] if cfg.encoder else 0
+        self.encoder = StateEncoder(cfg.To * self.step_dim, cfg.encoder)
+        self.parts = tuple(name for name in CONTEXT if hasattr(self, name))
+        self.context_dim = sum(self.context_part(name).width for name in self.parts)
         self._lanes: list[torch.Generator] = []
         self._decided_s = np.empty(0)
 
@@ -153,15 +164,29 @@ class ChunkPolicy(TrainablePolicy):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
-        cond, units = self.condition(batch.state, batch.environment_state)
+        cond, units = self.condition(batch.observed, generator)
         return self.chunk_loss(cond, units.encode(batch.action), generator)
 
-    def condition(self, state: Float[Tensor, "B To Ds"], objects: Float[Tensor, "B To De"]) -> tuple[Condition, Units]:
-        """What the network is told about observations in physical units, and the units of its actions."""
-        origin = self.frame.origin(state)
-        steps = torch.cat([self.state_norm(state), self.object_norm(self.frame.objects(objects, origin))], dim=-1)
-        context = self.encoder(steps.flatten(1)) if self.cfg.encoder else steps.new_zeros((len(steps), 0))
-        return Condition(steps, context), Units(self.frame, self.action_norm, origin, self.discrete)
+    def context_part(self, name: str) -> ContextPart:
+        """A part of the context by its name."""
+        part = self.get_submodule(name)
+        assert isinstance(part, ContextPart), name
+        return part
+
+    def view(self, observed: Observed) -> View:
+        """What the parts of the context look at."""
+        origin = self.frame.origin(observed.state)
+        objects = self.object_norm(self.frame.objects(observed.objects, origin))
+        return View(observed, torch.cat([self.state_norm(observed.state), objects], dim=-1), origin)
+
+    def condition(self, observed: Observed, generator: torch.Generator | None = None) -> tuple[Condition, Units]:
+        """What the network is told about observations, and the units of its actions.
+
+        In training ``generator`` (CPU) augments what is looked at; without it, or in evaluation mode, nothing does.
+        """
+        view = self.view(observed)
+        context = torch.cat([self.context_part(name)(view, generator) for name in self.parts], dim=1)
+        return Condition(view.steps, context), Units(self.frame, self.action_norm, view.origin, self.discrete)
 
     # Acting.
 
@@ -192,16 +217,27 @@ class ChunkPolicy(TrainablePolicy):
             return self._decide(obs, plan)
 
     def _decide(self, obs: Observation, plan: ActivePlan | None) -> ActionChunk:
-        state = self._checked("state", obs.state, self.features.state)
-        objects = self._checked("environment_state", obs.environment_state, self.features.environment_state)
-        assert len(state) == len(self._lanes), f"reset {len(state)} lanes before infer; there are {len(self._lanes)}"
-        cond, units = self.condition(state, objects)
+        observed = self.observed(obs)
+        lanes = len(observed)
+        assert lanes == len(self._lanes), f"reset {lanes} lanes before infer; there are {len(self._lanes)}"
+        cond, units = self.condition(observed)
         waited = (obs.t_s - np.where(np.isnan(self._decided_s), obs.t_s, self._decided_s)) * self.features.rate_hz
-        elapsed = torch.from_numpy(np.rint(waited).astype(np.int64)).to(state.device)
+        elapsed = torch.from_numpy(np.rint(waited).astype(np.int64)).to(observed.state.device)
         decision = Decision(cond, units, self.noise(self._lanes), elapsed, plan)
         actions = units.decode(self.draw(decision))[:, self.cfg.To - 1 :].cpu().numpy()
         self._decided_s[:] = obs.t_s
         return ActionChunk(t0_s=obs.t_s, dt_s=1.0 / self.features.rate_hz, actions=actions)
+
+    def observed(self, obs: Observation) -> Observed:
+        """What the policy looks at of an observation with axes (B, To).
+
+        Raises:
+            DataError: widths or horizon that contradict the features, or a value that is not finite.
+        """
+        state = self._checked("state", obs.state, self.features.state)
+        return Observed(
+            state, self._checked("environment_state", obs.environment_state, self.features.environment_state)
+        )
 
     def _checked(self, kind: str, values: np.ndarray, names: tuple[str, ...]) -> Tensor:
         if values.ndim != 3 or values.shape[1:] != (self.cfg.To, len(names)):
@@ -220,12 +256,3 @@ class ChunkPolicy(TrainablePolicy):
 def _modes(names: tuple[str, ...]) -> list[str]:
     """Rotations keep their units, which are within [-1, 1] already; the rest is mapped there by its limits."""
     return ["identity" if "." in name and name.rsplit(".", 1)[1] in _ROTATION else "limits" for name in names]
-
-
-def _mlp(width: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Linear layers with Mish in between; the last one is linear, because the networks begin with one of their own."""
-    layers: list[nn.Module] = []
-    for i, d in enumerate(hidden):
-        layers += [nn.Linear(width, d)] if i == 0 else [nn.Mish(), nn.Linear(width, d)]
-        width = d
-    return nn.Sequential(*layers)
