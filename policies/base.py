@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -156,13 +157,19 @@ def cfg_from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{cls.__name__} has no field '{unknown[0]}': use {', '.join(sorted(known))}")
-    nested = {name: hints[name] for name in values if dataclasses.is_dataclass(hints[name])}
+    nested = {name: kind for name in values if dataclasses.is_dataclass(kind := _kind(hints[name]))}
     return cls(
         **{
             name: cfg_from_dict(nested[name], value) if name in nested and isinstance(value, Mapping) else value
             for name, value in values.items()
         }
     )
+
+
+def _kind(hint: Any) -> Any:
+    """The type that a value may have, of one that may be None."""
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    return options[0] if isinstance(hint, types.UnionType) and len(options) == 1 else hint
 
 
 def resolve_device(name: str) -> torch.device:

@@ -95,7 +95,7 @@ class BesoPolicy(ChunkPolicy):
 
     def __init__(self, cfg: BesoCfg, features: Features):
         super().__init__(cfg, features)
-        self.goal_names = features.environment_state or features.state
+        self.goal_names = self.features.environment_state or self.features.state
         G = len(self.goal_names)
         sizes = TokenSizes(cfg.To, cfg.Tp, self.step_dim, len(features.action), self.context_dim, G)
         self.model = GoalGpt(sizes, cfg.network)
@@ -114,9 +114,9 @@ class BesoPolicy(ChunkPolicy):
         super().fit_statistics(arrays, windows)
         chosen = np.linspace(0, len(arrays.ends) - 1, self.cfg.bank).round().astype(np.int64)
         begin = np.concatenate([[0], arrays.ends[:-1]])[chosen].repeat(self.cfg.To).reshape(-1, self.cfg.To)
-        begun = Recorded(arrays, self.features, torch.device("cpu")).at(begin)
-        self.bank_start.copy_(self.view(begun).steps[:, -1])
-        seen = torch.tensor(self._goal_of(arrays.state, arrays.environment_state))  # a copy: datasets are read-only
+        recorded = Recorded(arrays, self.features, self.bank_start.device)
+        self.bank_start.copy_(self.view(recorded.at(begin)).steps[:, -1])
+        seen = self._goal_of(recorded.state, recorded.objects)
         self.bank_goal.copy_(seen[arrays.ends[chosen] - 1])
         self.goal_low.copy_(seen.amin(0))
         self.goal_high.copy_(seen.amax(0))

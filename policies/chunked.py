@@ -5,10 +5,9 @@ A subclass sees actions in network units, (B, Tp, Da), and a ``Condition``; it s
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,18 +19,20 @@ from policies.base import Batch, TrainablePolicy
 from policies.context import ContextPart, StateEncoder, View
 from policies.discrete import DiscreteDims
 from policies.frame import FRAMES, Frame
-from policies.observed import Observed
+from policies.observed import Observed, Recorded
 from policies.samplers import LaneNoise, seeded
 from policies.units import Units
+from policies.vision import ImageCfg, ImageEncoder, PointEncoder, PointsCfg
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import ConfigError, DataError
+from robostack.errors import ConfigError
 from robostack.runtime.protocols import ActivePlan, Horizon
 from robostack.types import ActionChunk, Features, Observation
 
 _STATISTICS_WINDOWS = 200_000
 _ROTATION = tuple(f"r{i}" for i in range(1, 7))
-CONTEXT = ("encoder",)
+_PREPARED_WINDOWS = 256
+CONTEXT = ("encoder", "images", "points")
 """Attributes of a policy that are parts of its context, in the order in which their outputs follow each other."""
 
 
@@ -45,6 +46,9 @@ class ChunkCfg:
         per_step: normalise each step of the chunk by its own limits.
         encoder: hidden widths of an MLP on the observation, whose output joins the observation as the condition;
             empty for none. It sees each window once, not Tp times, so that its capacity is cheap.
+        image: how it looks at pictures; None for a policy that does not.
+        points: how it looks at point clouds; None for a policy that does not.
+        objects: whether it is told the state of the objects; None where it has nothing to look at.
     """
 
     To: int = 2
@@ -53,6 +57,9 @@ class ChunkCfg:
     frame: str = "gripper"
     per_step: bool = True
     encoder: Sequence[int] = (256, 256)
+    image: ImageCfg | None = None
+    points: PointsCfg | None = None
+    objects: bool | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "encoder", tuple(int(d) for d in self.encoder))
@@ -64,6 +71,26 @@ class ChunkCfg:
             )
         if self.frame not in FRAMES:
             raise ConfigError(f"unknown frame '{self.frame}': use one of {', '.join(FRAMES)}")
+
+    def observed(self, features: Features) -> Features:
+        """What a policy uses of the features of a dataset; raises ConfigError for what the dataset lacks."""
+        sizes = {camera[0]: camera for camera in features.cameras}
+        wanted = () if self.image is None else self.image.cameras
+        missing = [name for name in wanted if name not in sizes]
+        if missing:
+            raise ConfigError(
+                f"the dataset has no camera '{missing[0]}', only {', '.join(sizes) or 'none'}: choose another for "
+                f"image.cameras, or record it with  robostack demos cameras=[{missing[0]}]"
+            )
+        if self.points is not None and not features.points:
+            raise ConfigError("the dataset has no point clouds: record them with  robostack demos points=512")
+        told = self.objects if self.objects is not None else self.image is None and self.points is None
+        return replace(
+            features,
+            environment_state=features.environment_state if told else (),
+            cameras=tuple(sizes[name] for name in wanted),
+            points=0 if self.points is None else features.points,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +143,7 @@ class ChunkPolicy(TrainablePolicy):
 
     def __init__(self, cfg: ChunkCfg, features: Features):
         super().__init__()
-        self.cfg, self.features = cfg, dataclasses.replace(features, cameras=())  # it looks at no images
+        self.cfg, self.features = cfg, (features := cfg.observed(features))
         self.horizon = Horizon(To=cfg.To, Tp=cfg.Tp, Ta=cfg.Ta)
         Ds, De, Da = len(features.state), len(features.environment_state), len(features.action)
         self.frame = Frame(features, cfg.frame)
@@ -124,6 +151,10 @@ class ChunkPolicy(TrainablePolicy):
         self.action_norm = Affine(cfg.Tp, Da) if cfg.per_step else Affine(Da)
         self.step_dim = Ds + De
         self.encoder = StateEncoder(cfg.To * self.step_dim, cfg.encoder)
+        if cfg.image is not None:
+            self.images = ImageEncoder(cfg.image, features.cameras, cfg.To)
+        if cfg.points is not None:
+            self.points = PointEncoder(cfg.points, cfg.To)
         self.parts = tuple(name for name in CONTEXT if hasattr(self, name))
         self.context_dim = sum(self.context_part(name).width for name in self.parts)
         self._lanes: list[torch.Generator] = []
@@ -152,15 +183,19 @@ class ChunkPolicy(TrainablePolicy):
         self.discrete = DiscreteDims.of(arrays.action)
         chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _STATISTICS_WINDOWS)).astype(np.int64))
         rows, action_rows = windows.gather(chosen)
-        state = torch.from_numpy(arrays.state[rows])
-        origin = self.frame.origin(state)
-        objects = self.frame.objects(torch.from_numpy(arrays.environment_state[rows]), origin)
+        recorded = Recorded(arrays, self.features, self.state_norm.scale.device)
+        origin = self.frame.origin(torch.from_numpy(arrays.state[rows]))
+        objects = self.frame.objects(recorded.objects[torch.from_numpy(rows)], origin)
         actions = self.frame.actions(torch.from_numpy(arrays.action[action_rows]), origin)
         if not self.cfg.per_step:
             actions = actions.flatten(0, 1)
         self.state_norm.fit(arrays.state, _modes(self.features.state))
         self.object_norm.fit(objects.flatten(0, 1).numpy(), _modes(self.features.environment_state))
         self.action_norm.fit(actions.numpy(), _modes(self.features.action))
+        spread = np.unique(np.linspace(0, len(rows) - 1, _PREPARED_WINDOWS).astype(np.int64))
+        view = self.view(recorded.at(rows[spread]))
+        for name in self.parts:
+            self.context_part(name).prepare(view)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
@@ -210,7 +245,8 @@ class ChunkPolicy(TrainablePolicy):
         """Predict the actions of every lane from (B, To, ...) observations: all Tp - To + 1 that are still due.
 
         Raises:
-            DataError: widths or horizon that contradict the features, or a value that is not finite.
+            DataError: widths or horizon that contradict the features, a value that is not finite, or something that
+                the policy looks at and that is not there.
         """
         recorded = plan is not None and plan.jacobian == "vjp"  # autograd cannot use what inference mode has made
         with torch.inference_mode(not recorded), torch.no_grad():
@@ -229,28 +265,8 @@ class ChunkPolicy(TrainablePolicy):
         return ActionChunk(t0_s=obs.t_s, dt_s=1.0 / self.features.rate_hz, actions=actions)
 
     def observed(self, obs: Observation) -> Observed:
-        """What the policy looks at of an observation with axes (B, To).
-
-        Raises:
-            DataError: widths or horizon that contradict the features, or a value that is not finite.
-        """
-        state = self._checked("state", obs.state, self.features.state)
-        return Observed(
-            state, self._checked("environment_state", obs.environment_state, self.features.environment_state)
-        )
-
-    def _checked(self, kind: str, values: np.ndarray, names: tuple[str, ...]) -> Tensor:
-        if values.ndim != 3 or values.shape[1:] != (self.cfg.To, len(names)):
-            raise DataError(
-                f"observation '{kind}' has shape {values.shape}, the policy was trained on "
-                f"(lanes, {self.cfg.To}, {len(names)}): {', '.join(names) or 'no columns'}"
-            )
-        if not np.isfinite(values).all():
-            lane, _, column = np.argwhere(~np.isfinite(values))[0]
-            raise DataError(
-                f"observation '{names[column]}' is not finite in lane {lane}: check the sensor or simulator"
-            )
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.state_norm.scale.device)
+        """What the policy looks at of an observation with axes (B, To); raises DataError, see ``Observed.of``."""
+        return Observed.of(obs, self.features, self.cfg.To, self.state_norm.scale.device)
 
 
 def _modes(names: tuple[str, ...]) -> list[str]:

@@ -37,6 +37,10 @@ class ContextPart(nn.Module, ABC):
 
     width: int
 
+    def prepare(self, view: View) -> None:
+        """Called before a training with evenly spread windows of its dataset, after the normalisers were fitted."""
+        del view  # Unused.
+
     @abstractmethod
     def forward(self, view: View, generator: torch.Generator | None = None) -> Float[Tensor, "B C"]:
         """The part for each window; in training ``generator`` (CPU) augments what is looked at, sample by sample."""

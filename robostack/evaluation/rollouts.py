@@ -236,7 +236,9 @@ _worker: tuple[EvaluationEnv, Executor, Path] | None = None
 def _start_worker(spec_json: str, setting: _Setting, out_dir: Path) -> None:
     global _worker
     spec = task_from_json(spec_json)
-    env, executor = make_env(spec), _executor(spec, setting)
+    executor = _executor(spec, setting)
+    seen = executor.policy.features
+    env = make_env(spec, seen.cameras, seen.points)
     env.reset_scene(0)
     executor.reset(0)
     obs = env.observe()
@@ -268,7 +270,7 @@ def _executor(spec: Task, setting: _Setting) -> Executor:
     module, _, name = setting.load_policy_target.rpartition(".")
     load = getattr(importlib.import_module(module), name)
     policy = load(setting.checkpoint, device="cpu", sampler=setting.sampler, accelerate=setting.accelerate)
-    differences = policy.features.differences(task_features(spec))
+    differences = policy.features.unmet(task_features(spec, policy.features.cameras, policy.features.points))
     if differences:
         raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
     return Executor(policy, setting.execution, setting.latency)
