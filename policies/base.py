@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from policies.discrete import DiscreteDims
+from policies.observed import Observed
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable
@@ -34,8 +36,7 @@ class Batch:
         action_is_pad: which actions lie outside of their episode and repeat its first or last one.
     """
 
-    state: Float[Tensor, "B To Ds"]
-    environment_state: Float[Tensor, "B To De"]
+    observed: Observed
     action: Float[Tensor, "B Tp Da"]
     goal_state: Float[Tensor, "B Ds"] | None = None
     goal_environment_state: Float[Tensor, "B De"] | None = None
@@ -156,13 +157,19 @@ def cfg_from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{cls.__name__} has no field '{unknown[0]}': use {', '.join(sorted(known))}")
-    nested = {name: hints[name] for name in values if dataclasses.is_dataclass(hints[name])}
+    nested = {name: kind for name in values if dataclasses.is_dataclass(kind := _kind(hints[name]))}
     return cls(
         **{
             name: cfg_from_dict(nested[name], value) if name in nested and isinstance(value, Mapping) else value
             for name, value in values.items()
         }
     )
+
+
+def _kind(hint: Any) -> Any:
+    """The type that a value may have, of one that may be None."""
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    return options[0] if isinstance(hint, types.UnionType) and len(options) == 1 else hint
 
 
 def resolve_device(name: str) -> torch.device:

@@ -29,6 +29,7 @@ from torch import Tensor
 from policies.base import Batch
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.networks.goal_gpt import GoalGpt, GoalGptCfg, TokenSizes
+from policies.observed import Observed, Recorded
 from policies.samplers.karras import KARRAS_SAMPLERS, KarrasSampler, Levels
 from policies.units import Units
 from robostack.data.arrays import EpisodeArrays
@@ -94,7 +95,7 @@ class BesoPolicy(ChunkPolicy):
 
     def __init__(self, cfg: BesoCfg, features: Features):
         super().__init__(cfg, features)
-        self.goal_names = features.environment_state or features.state
+        self.goal_names = self.features.environment_state or self.features.state
         G = len(self.goal_names)
         sizes = TokenSizes(cfg.To, cfg.Tp, self.step_dim, len(features.action), self.context_dim, G)
         self.model = GoalGpt(sizes, cfg.network)
@@ -113,11 +114,9 @@ class BesoPolicy(ChunkPolicy):
         super().fit_statistics(arrays, windows)
         chosen = np.linspace(0, len(arrays.ends) - 1, self.cfg.bank).round().astype(np.int64)
         begin = np.concatenate([[0], arrays.ends[:-1]])[chosen].repeat(self.cfg.To).reshape(-1, self.cfg.To)
-        cond, _ = self.condition(
-            torch.from_numpy(arrays.state[begin]), torch.from_numpy(arrays.environment_state[begin])
-        )
-        self.bank_start.copy_(cond.steps[:, -1])
-        seen = torch.tensor(self._goal_of(arrays.state, arrays.environment_state))  # a copy: datasets are read-only
+        recorded = Recorded(arrays, self.features, self.bank_start.device)
+        self.bank_start.copy_(self.view(recorded.at(begin)).steps[:, -1])
+        seen = self._goal_of(recorded.state, recorded.objects)
         self.bank_goal.copy_(seen[arrays.ends[chosen] - 1])
         self.goal_low.copy_(seen.amin(0))
         self.goal_high.copy_(seen.amax(0))
@@ -130,7 +129,7 @@ class BesoPolicy(ChunkPolicy):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Of actions given observations and, but for some samples, goals."""
-        cond, units = self.condition(batch.state, batch.environment_state)
+        cond, units = self.condition(batch.observed, generator)
         if batch.goal_state is not None and batch.goal_environment_state is not None:
             goals = self._goal_of(batch.goal_state, batch.goal_environment_state)
             kept = torch.rand(len(goals), generator=generator) >= self.cfg.goal_drop
@@ -151,10 +150,10 @@ class BesoPolicy(ChunkPolicy):
 
     # The condition: the encoder's output, the goal, and whether it counts.
 
-    def condition(self, state: Float[Tensor, "B To Ds"], objects: Float[Tensor, "B To De"]) -> tuple[Condition, Units]:
+    def condition(self, observed: Observed, generator: torch.Generator | None = None) -> tuple[Condition, Units]:
         """As for every chunk policy, and without a goal."""
-        cond, units = super().condition(state, objects)
-        no_goal = cond.context.new_zeros(len(state), len(self.goal_names) + 1)
+        cond, units = super().condition(observed, generator)
+        no_goal = cond.context.new_zeros(len(observed), len(self.goal_names) + 1)
         return Condition(cond.steps, torch.cat([cond.context, no_goal], dim=1)), units
 
     def with_goal(

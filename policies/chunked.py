@@ -5,30 +5,35 @@ A subclass sees actions in network units, (B, Tp, Da), and a ``Condition``; it s
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from policies.affine import Affine
 from policies.base import Batch, TrainablePolicy
+from policies.context import ContextPart, StateEncoder, View
 from policies.discrete import DiscreteDims
 from policies.frame import FRAMES, Frame
+from policies.observed import Observed, Recorded
 from policies.samplers import LaneNoise, seeded
 from policies.units import Units
+from policies.vision import ImageCfg, ImageEncoder, PointEncoder, PointsCfg
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import ConfigError, DataError
+from robostack.errors import ConfigError
 from robostack.runtime.protocols import ActivePlan, Horizon
 from robostack.types import ActionChunk, Features, Observation
 
 _STATISTICS_WINDOWS = 200_000
 _ROTATION = tuple(f"r{i}" for i in range(1, 7))
+_PREPARED_WINDOWS = 256
+CONTEXT = ("encoder", "images", "points")
+"""Attributes of a policy that are parts of its context, in the order in which their outputs follow each other."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class ChunkCfg:
         per_step: normalise each step of the chunk by its own limits.
         encoder: hidden widths of an MLP on the observation, whose output joins the observation as the condition;
             empty for none. It sees each window once, not Tp times, so that its capacity is cheap.
+        image: how it looks at pictures; None for a policy that does not.
+        points: how it looks at point clouds; None for a policy that does not.
+        objects: whether it is told the state of the objects; None where it has nothing to look at.
     """
 
     To: int = 2
@@ -49,6 +57,9 @@ class ChunkCfg:
     frame: str = "gripper"
     per_step: bool = True
     encoder: Sequence[int] = (256, 256)
+    image: ImageCfg | None = None
+    points: PointsCfg | None = None
+    objects: bool | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "encoder", tuple(int(d) for d in self.encoder))
@@ -60,6 +71,26 @@ class ChunkCfg:
             )
         if self.frame not in FRAMES:
             raise ConfigError(f"unknown frame '{self.frame}': use one of {', '.join(FRAMES)}")
+
+    def observed(self, features: Features) -> Features:
+        """What a policy uses of the features of a dataset; raises ConfigError for what the dataset lacks."""
+        sizes = {camera[0]: camera for camera in features.cameras}
+        wanted = () if self.image is None else self.image.cameras
+        missing = [name for name in wanted if name not in sizes]
+        if missing:
+            raise ConfigError(
+                f"the dataset has no camera '{missing[0]}', only {', '.join(sizes) or 'none'}: choose another for "
+                f"image.cameras, or record it with  robostack demos cameras=[{missing[0]}]"
+            )
+        if self.points is not None and not features.points:
+            raise ConfigError("the dataset has no point clouds: record them with  robostack demos points=512")
+        told = self.objects if self.objects is not None else self.image is None and self.points is None
+        return replace(
+            features,
+            environment_state=features.environment_state if told else (),
+            cameras=tuple(sizes[name] for name in wanted),
+            points=0 if self.points is None else features.points,
+        )
 
 
 @dataclass(frozen=True)
@@ -100,21 +131,32 @@ class Decision:
 
 
 class ChunkPolicy(TrainablePolicy):
-    """A policy whose output is a chunk of Tp actions; the first is due at the first of To observations."""
+    """A policy whose output is a chunk of Tp actions; the first is due at the first of To observations.
+
+    Attributes:
+        step_dim: width of an observation in network units.
+        parts: those of ``CONTEXT`` that it has.
+        context_dim: width of what they make together.
+    """
 
     cfg: ChunkCfg
 
     def __init__(self, cfg: ChunkCfg, features: Features):
         super().__init__()
-        self.cfg, self.features = cfg, dataclasses.replace(features, cameras=())  # it looks at no images
+        self.cfg, self.features = cfg, (features := cfg.observed(features))
         self.horizon = Horizon(To=cfg.To, Tp=cfg.Tp, Ta=cfg.Ta)
         Ds, De, Da = len(features.state), len(features.environment_state), len(features.action)
         self.frame = Frame(features, cfg.frame)
         self.state_norm, self.object_norm = Affine(Ds), Affine(De)
         self.action_norm = Affine(cfg.Tp, Da) if cfg.per_step else Affine(Da)
         self.step_dim = Ds + De
-        self.encoder = _mlp(cfg.To * self.step_dim, cfg.encoder)
-        self.context_dim = cfg.encoder[-1] if cfg.encoder else 0
+        self.encoder = StateEncoder(cfg.To * self.step_dim, cfg.encoder)
+        if cfg.image is not None:
+            self.images = ImageEncoder(cfg.image, features.cameras, cfg.To)
+        if cfg.points is not None:
+            self.points = PointEncoder(cfg.points, cfg.To)
+        self.parts = tuple(name for name in CONTEXT if hasattr(self, name))
+        self.context_dim = sum(self.context_part(name).width for name in self.parts)
         self._lanes: list[torch.Generator] = []
         self._decided_s = np.empty(0)
 
@@ -141,27 +183,45 @@ class ChunkPolicy(TrainablePolicy):
         self.discrete = DiscreteDims.of(arrays.action)
         chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _STATISTICS_WINDOWS)).astype(np.int64))
         rows, action_rows = windows.gather(chosen)
-        state = torch.from_numpy(arrays.state[rows])
-        origin = self.frame.origin(state)
-        objects = self.frame.objects(torch.from_numpy(arrays.environment_state[rows]), origin)
+        recorded = Recorded(arrays, self.features, self.state_norm.scale.device)
+        origin = self.frame.origin(torch.from_numpy(arrays.state[rows]))
+        objects = self.frame.objects(recorded.objects[torch.from_numpy(rows)], origin)
         actions = self.frame.actions(torch.from_numpy(arrays.action[action_rows]), origin)
         if not self.cfg.per_step:
             actions = actions.flatten(0, 1)
         self.state_norm.fit(arrays.state, _modes(self.features.state))
         self.object_norm.fit(objects.flatten(0, 1).numpy(), _modes(self.features.environment_state))
         self.action_norm.fit(actions.numpy(), _modes(self.features.action))
+        spread = np.unique(np.linspace(0, len(rows) - 1, _PREPARED_WINDOWS).astype(np.int64))
+        view = self.view(recorded.at(rows[spread]))
+        for name in self.parts:
+            self.context_part(name).prepare(view)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
-        cond, units = self.condition(batch.state, batch.environment_state)
+        cond, units = self.condition(batch.observed, generator)
         return self.chunk_loss(cond, units.encode(batch.action), generator)
 
-    def condition(self, state: Float[Tensor, "B To Ds"], objects: Float[Tensor, "B To De"]) -> tuple[Condition, Units]:
-        """What the network is told about observations in physical units, and the units of its actions."""
-        origin = self.frame.origin(state)
-        steps = torch.cat([self.state_norm(state), self.object_norm(self.frame.objects(objects, origin))], dim=-1)
-        context = self.encoder(steps.flatten(1)) if self.cfg.encoder else steps.new_zeros((len(steps), 0))
-        return Condition(steps, context), Units(self.frame, self.action_norm, origin, self.discrete)
+    def context_part(self, name: str) -> ContextPart:
+        """A part of the context by its name."""
+        part = self.get_submodule(name)
+        assert isinstance(part, ContextPart), name
+        return part
+
+    def view(self, observed: Observed) -> View:
+        """What the parts of the context look at."""
+        origin = self.frame.origin(observed.state)
+        objects = self.object_norm(self.frame.objects(observed.objects, origin))
+        return View(observed, torch.cat([self.state_norm(observed.state), objects], dim=-1), origin)
+
+    def condition(self, observed: Observed, generator: torch.Generator | None = None) -> tuple[Condition, Units]:
+        """What the network is told about observations, and the units of its actions.
+
+        In training ``generator`` (CPU) augments what is looked at; without it, or in evaluation mode, nothing does.
+        """
+        view = self.view(observed)
+        context = torch.cat([self.context_part(name)(view, generator) for name in self.parts], dim=1)
+        return Condition(view.steps, context), Units(self.frame, self.action_norm, view.origin, self.discrete)
 
     # Acting.
 
@@ -185,47 +245,30 @@ class ChunkPolicy(TrainablePolicy):
         """Predict the actions of every lane from (B, To, ...) observations: all Tp - To + 1 that are still due.
 
         Raises:
-            DataError: widths or horizon that contradict the features, or a value that is not finite.
+            DataError: widths or horizon that contradict the features, a value that is not finite, or something that
+                the policy looks at and that is not there.
         """
         recorded = plan is not None and plan.jacobian == "vjp"  # autograd cannot use what inference mode has made
         with torch.inference_mode(not recorded), torch.no_grad():
             return self._decide(obs, plan)
 
     def _decide(self, obs: Observation, plan: ActivePlan | None) -> ActionChunk:
-        state = self._checked("state", obs.state, self.features.state)
-        objects = self._checked("environment_state", obs.environment_state, self.features.environment_state)
-        assert len(state) == len(self._lanes), f"reset {len(state)} lanes before infer; there are {len(self._lanes)}"
-        cond, units = self.condition(state, objects)
+        observed = self.observed(obs)
+        lanes = len(observed)
+        assert lanes == len(self._lanes), f"reset {lanes} lanes before infer; there are {len(self._lanes)}"
+        cond, units = self.condition(observed)
         waited = (obs.t_s - np.where(np.isnan(self._decided_s), obs.t_s, self._decided_s)) * self.features.rate_hz
-        elapsed = torch.from_numpy(np.rint(waited).astype(np.int64)).to(state.device)
+        elapsed = torch.from_numpy(np.rint(waited).astype(np.int64)).to(observed.state.device)
         decision = Decision(cond, units, self.noise(self._lanes), elapsed, plan)
         actions = units.decode(self.draw(decision))[:, self.cfg.To - 1 :].cpu().numpy()
         self._decided_s[:] = obs.t_s
         return ActionChunk(t0_s=obs.t_s, dt_s=1.0 / self.features.rate_hz, actions=actions)
 
-    def _checked(self, kind: str, values: np.ndarray, names: tuple[str, ...]) -> Tensor:
-        if values.ndim != 3 or values.shape[1:] != (self.cfg.To, len(names)):
-            raise DataError(
-                f"observation '{kind}' has shape {values.shape}, the policy was trained on "
-                f"(lanes, {self.cfg.To}, {len(names)}): {', '.join(names) or 'no columns'}"
-            )
-        if not np.isfinite(values).all():
-            lane, _, column = np.argwhere(~np.isfinite(values))[0]
-            raise DataError(
-                f"observation '{names[column]}' is not finite in lane {lane}: check the sensor or simulator"
-            )
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.state_norm.scale.device)
+    def observed(self, obs: Observation) -> Observed:
+        """What the policy looks at of an observation with axes (B, To); raises DataError, see ``Observed.of``."""
+        return Observed.of(obs, self.features, self.cfg.To, self.state_norm.scale.device)
 
 
 def _modes(names: tuple[str, ...]) -> list[str]:
     """Rotations keep their units, which are within [-1, 1] already; the rest is mapped there by its limits."""
     return ["identity" if "." in name and name.rsplit(".", 1)[1] in _ROTATION else "limits" for name in names]
-
-
-def _mlp(width: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Linear layers with Mish in between; the last one is linear, because the networks begin with one of their own."""
-    layers: list[nn.Module] = []
-    for i, d in enumerate(hidden):
-        layers += [nn.Linear(width, d)] if i == 0 else [nn.Mish(), nn.Linear(width, d)]
-        width = d
-    return nn.Sequential(*layers)

@@ -29,6 +29,7 @@ from policies.guidance import clamp_through, continue_plan
 from policies.networks.base import Conditioning, Network
 from policies.networks.transformer import TransformerCfg, TransformerForDiffusion
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from policies.samplers import SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
 from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, step, target
 from policies.units import Units
@@ -141,17 +142,17 @@ class DiffusionPolicy(ChunkPolicy):
 
     def sample(
         self,
-        state: Float[Tensor, "B To Ds"],
-        objects: Float[Tensor, "B To De"],
+        observed: Observed,
         noise: LaneNoise,
         memory: Mapping[str, Tensor] | None = None,
         sampler: Sampler | None = None,
     ) -> tuple[Float[Tensor, "B Tp Da"], Mapping[str, Tensor]]:
         """Draw chunks in physical units and the world frame, without touching the policy's own episodes."""
         sampler = sampler or self.sampler
-        cond, units = self.condition(state, objects)
-        memory = sampler.start(len(state)) if memory is None else memory
-        decision = Decision(cond, units, noise, torch.zeros(len(state), dtype=torch.int64, device=state.device))
+        cond, units = self.condition(observed)
+        lanes = len(observed)
+        memory = sampler.start(lanes) if memory is None else memory
+        decision = Decision(cond, units, noise, torch.zeros(lanes, dtype=torch.int64, device=cond.steps.device))
         chunk, memory = sampler.sample(BoundDenoiser(self, decision), noise, memory)
         return units.decode(chunk), memory
 

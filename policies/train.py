@@ -33,6 +33,7 @@ from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionPolicy
 from policies.ema import Ema
 from policies.loggers import LOGGERS
+from policies.observed import Recorded
 from policies.samplers.noise import seeded
 from policies.train_state import LossPoint, Progress, load_state, require_identity, save_state
 from policies.zoo import POLICIES
@@ -186,8 +187,7 @@ class _Training:
         policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp, pad_after=after))
         self.policy = policy.to(device).train()
         self.ema = Ema(self.policy, power=cfg.ema_power)
-        columns = (arrays.state, arrays.environment_state, arrays.action)
-        self.state, self.objects, self.action = (torch.tensor(c, dtype=torch.float32, device=device) for c in columns)
+        self.recorded = Recorded(arrays, policy.features, device)
         self.stages, self.stage = policy.stages(), 0
         self.starts = stage_starts(self.stages, cfg.steps)
         self.optimizer = self._enter(0)
@@ -258,15 +258,16 @@ class _Training:
     def _loss(
         self, policy: TrainablePolicy, windows: SequenceSampler, indices: np.ndarray, generator: torch.Generator
     ) -> Tensor:
-        observed, acted = (torch.from_numpy(rows).to(self.device) for rows in windows.gather(indices))
+        seen, acted = windows.gather(indices)
+        action = self.recorded.action[torch.from_numpy(acted).to(self.device)]
         padded = torch.from_numpy(windows.padded(indices)).to(self.device)
-        batch = Batch(
-            self.state[observed], self.objects[observed], self.action[acted], stage=self.stage, action_is_pad=padded
-        )
+        batch = Batch(self.recorded.at(seen), action, stage=self.stage, action_is_pad=padded)
         share = policy.goal_share(len(indices), generator)
         if share is not None:
             rows = torch.from_numpy(windows.later(indices, share.numpy())).to(self.device)
-            batch = replace(batch, goal_state=self.state[rows], goal_environment_state=self.objects[rows])
+            batch = replace(
+                batch, goal_state=self.recorded.state[rows], goal_environment_state=self.recorded.objects[rows]
+            )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             return policy.loss(batch, generator)
 

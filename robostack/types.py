@@ -7,7 +7,7 @@ Dicts exist only on disk and on the wire; each type has one place where it is co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -25,6 +25,7 @@ class Features:
         control_mode: ``ee_pose`` or ``joint_pos``.
         rate_hz: control rate.
         robot: name of the robot card.
+        points: size of a point cloud; 0 for none.
     """
 
     state: tuple[str, ...]
@@ -34,6 +35,7 @@ class Features:
     control_mode: str
     rate_hz: float
     robot: str
+    points: int = 0
 
     def differences(self, other: Features) -> list[str]:
         """Human-readable list of the fields in which two feature sets differ; empty when they agree."""
@@ -43,9 +45,23 @@ class Features:
             if getattr(self, name) != getattr(other, name)
         ]
 
+    def unmet(self, offered: Features) -> list[str]:
+        """Why what is seen and taken elsewhere is not what these features need; empty when it is.
+
+        Pictures, points and object states that nobody looks at may be there or not.
+        """
+        seen = replace(
+            offered,
+            cameras=self.cameras if set(self.cameras) <= set(offered.cameras) else offered.cameras,
+            environment_state=offered.environment_state if self.environment_state else (),
+            points=offered.points if self.points else 0,
+        )
+        return self.differences(seen)
+
     def to_dict(self) -> dict:
-        """Plain JSON values."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        """Plain JSON values; ``points`` only where there are some."""
+        values = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return values if self.points else {name: value for name, value in values.items() if name != "points"}
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Features:
@@ -58,6 +74,7 @@ class Features:
             control_mode=str(values["control_mode"]),
             rate_hz=float(values["rate_hz"]),
             robot=str(values["robot"]),
+            points=int(values.get("points", 0)),
         )
 
 
@@ -75,6 +92,7 @@ class Observation:
         environment_state: per entity xyz [m, world] and rot6d, modulo the entity's symmetry.
         images: RGB by camera name.
         language: the instruction.
+        points: x, y, z [m, world] and red, green, blue in [0, 1] of P points; None where nobody looks at them.
     """
 
     t_s: float
@@ -82,6 +100,7 @@ class Observation:
     environment_state: Float[np.ndarray, "*lead De"]
     images: Mapping[str, UInt8[np.ndarray, "*lead H W 3"]] = field(default_factory=dict)
     language: str = ""
+    points: Float[np.ndarray, "*lead P 6"] | None = None
 
     @staticmethod
     def stack(window: Sequence[Observation]) -> Observation:
@@ -93,6 +112,7 @@ class Observation:
             environment_state=np.stack([o.environment_state for o in window]),
             images={name: np.stack([o.images[name] for o in window]) for name in last.images},
             language=last.language,
+            points=None if last.points is None else np.stack([o.points for o in window if o.points is not None]),
         )
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from safetensors.torch import save as dump_tensors
 
 from policies.accel.bac_plan import Plan, Provenance, Recorder, digest, make_plan, plan_file
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
 from policies.networks.transformer import TransformerForDiffusion
+from policies.observed import Observed, Recorded
 from policies.samplers import RTI, SAMPLERS, Bac, Sampler, seeded
 from policies.samplers.bac import Listed
 from robostack.data.arrays import EpisodeArrays
@@ -33,13 +34,8 @@ def weights_hash(policy: DiffusionPolicy) -> str:
 
 
 @torch.inference_mode()
-def calibrate(
-    policy: DiffusionPolicy,
-    sampler: Bac,
-    state: Float[np.ndarray, "ticks N To Ds"],
-    objects: Float[np.ndarray, "ticks N To De"],
-) -> Plan:
-    """Plan from N decisions; samplers with a memory need two or more consecutive control steps of each.
+def calibrate(policy: DiffusionPolicy, sampler: Bac, ticks: Sequence[Observed]) -> Plan:
+    """Plan from N decisions, each at consecutive control steps: two or more for samplers with a memory.
 
     Raises:
         ConfigError: the network has no blocks.
@@ -48,19 +44,18 @@ def calibrate(
     if not isinstance(net, TransformerForDiffusion):
         raise ConfigError("sampler=bac caches the blocks of a transformer: use policy=diffusion_transformer")
     K = len(policy.schedule)
-    ticks, N = state.shape[:2]
+    N = len(ticks[0])
     dtype = str(next(net.parameters()).dtype)
-    provenance = Provenance(weights_hash(policy), sampler.described(K), dtype, digest(state, objects))
+    provenance = Provenance(weights_hash(policy), sampler.described(K), dtype, _digest(ticks))
 
     base = replace(sampler.base, tau=None) if isinstance(sampler.base, RTI) else sampler.base  # No other list cuts in.
 
     def sample(recorder: Recorder) -> None:
         noise = policy.noise([seeded(i) for i in range(N)])
         memory = sampler.start(N)
-        for tick in range(ticks):
-            seen = (torch.from_numpy(a[tick]).float().to(policy.sigma.device) for a in (state, objects))
+        for tick, observed in enumerate(ticks):
             elapsed = torch.full((N,), min(tick, 1), dtype=torch.int64, device=policy.sigma.device)
-            decision = Decision(*policy.condition(*seen), noise, elapsed)
+            decision = Decision(*policy.condition(observed), noise, elapsed)
             _, memory = base.sample(BoundDenoiser(policy, decision, run=recorder), noise, memory)
 
     levels = tuple(k for k, _ in sampler.levels(K))
@@ -68,17 +63,23 @@ def calibrate(
     return make_plan(sample, net, levels, provenance, **options)
 
 
+def _digest(ticks: Sequence[Observed]) -> str:
+    columns = zip(*(tick.tensors() for tick in ticks), strict=True)
+    return digest(*(np.stack([tensor.cpu().numpy() for tensor in column]) for column in columns))
+
+
 def observations(
-    arrays: EpisodeArrays, To: int, count: int = OBSERVATIONS, ticks: int = 2
-) -> tuple[Float[np.ndarray, "ticks N To Ds"], Float[np.ndarray, "ticks N To De"]]:
-    """Evenly spread observation windows of a dataset, each at ``ticks`` consecutive control steps."""
+    arrays: EpisodeArrays, policy: DiffusionPolicy, count: int = OBSERVATIONS, ticks: int = 2
+) -> tuple[Observed, ...]:
+    """What a policy sees of a dataset at ``ticks`` consecutive control steps, each at the same evenly spread places."""
+    To = policy.horizon.To
     windows = SequenceSampler(arrays.ends, To, To)
     last = np.arange(len(windows))
     episode = np.searchsorted(arrays.ends, last, side="right")
     usable = np.flatnonzero(arrays.ends[episode] - last >= ticks)
     chosen = usable[np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).astype(np.int64))]
-    rows = np.stack([windows.gather(chosen + tick)[0] for tick in range(ticks)])
-    return arrays.state[rows], arrays.environment_state[rows]
+    recorded = Recorded(arrays, policy.features, policy.sigma.device)
+    return tuple(recorded.at(windows.gather(chosen + tick)[0]) for tick in range(ticks))
 
 
 def cached_rti(rti: Sampler) -> Bac:
@@ -100,11 +101,11 @@ def save_block_plans(path: Path, policy: DiffusionPolicy, arrays: EpisodeArrays,
     """
     if not isinstance(policy.model, TransformerForDiffusion):
         return
-    seen = observations(arrays, policy.horizon.To)
+    seen = observations(arrays, policy)
     for name in SAMPLERS:
         sampler = cached_rti(rti) if name == RTI_BAC else SAMPLERS[name]
         if isinstance(sampler, Bac) and _fits(sampler, len(policy.schedule)):
-            write_atomic(path / plan_file(name), calibrate(policy, sampler, *seen).to_json().encode())
+            write_atomic(path / plan_file(name), calibrate(policy, sampler, seen).to_json().encode())
 
 
 def _fits(sampler: Bac, K: int) -> bool:

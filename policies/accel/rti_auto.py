@@ -30,6 +30,7 @@ from policies.accel.calibrate import RTI_BAC, cached_rti
 from policies.base import TrainablePolicy
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
+from policies.observed import Recorded
 from policies.samplers import DDIM, RTI, LaneNoise, Sampler, seeded
 from policies.samplers.rti import residual, shifted
 from policies.samplers.schedule import NoiseSchedule
@@ -277,11 +278,7 @@ class _Bench:
         starts = np.concatenate([[0], ends[:-1]])[np.searchsorted(ends, rows, side="right")]
         window = np.maximum(rows[:, None] + np.arange(1 - policy.cfg.To, 1), starts[:, None])
         device = policy.state_norm.scale.device
-        state, objects = (
-            torch.from_numpy(np.ascontiguousarray(columns[window], np.float32)).to(device)
-            for columns in (self.arrays.state, self.arrays.environment_state)
-        )
-        cond, units = policy.condition(state, objects)
+        cond, units = policy.condition(Recorded(self.arrays, policy.features, device).at(window))
         past = torch.full((len(rows),), elapsed, dtype=torch.int64, device=device)
         return BoundDenoiser(policy, Decision(cond, units, self._noise(0), past))
 

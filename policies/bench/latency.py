@@ -30,6 +30,7 @@ from policies.accel.native import huge
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.transformer import PAPER, TransformerForDiffusion
+from policies.observed import Observed
 from policies.samplers import DDIM, Bac, Sampler, seeded
 from robostack.types import Features
 
@@ -99,7 +100,7 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> dict[
     """Functions that take the same decision; all return the chunk in network units."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-    cond, units = policy.condition(state, objects)
+    cond, units = policy.condition(Observed(state, objects))
     reference, net = Reference(policy.model), policy.model  # pyright: ignore[reportArgumentType]
     assert isinstance(net, TransformerForDiffusion)
     scheduler = DDIMScheduler(100, beta_schedule="squaredcos_cap_v2", clip_sample=True, prediction_type="epsilon")
@@ -119,8 +120,9 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> dict[
     native.load_state_dict(policy.state_dict())
     native.accelerate("native")
     bac = Bac(DDIM(10))
-    observed = (a[None].repeat(1, 8, 1, 1) + 0.1 * torch.randn(1, 8, 1, 1) for a in (state, objects))
-    bac = replace(bac, plan=calibrate(policy, bac, *(a.numpy() for a in observed)))
+    others = (a.repeat(8, 1, 1) + 0.1 * torch.randn(8, 1, 1) for a in (state, objects))
+    observed = Observed(next(others), next(others))
+    bac = replace(bac, plan=calibrate(policy, bac, [observed]))
 
     def decide_with(owner: DiffusionPolicy, sampler: Sampler) -> Callable[[], Tensor]:
         def decide() -> Tensor:

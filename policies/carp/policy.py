@@ -64,13 +64,13 @@ class CarpPolicy(ChunkPolicy):
     # Training.
 
     def stages(self) -> tuple[Stage, ...]:
-        """The tokenizer, then the transformer with the observation's encoder."""
+        """The tokenizer, then the transformer with what makes the context."""
         share = self.cfg.tokenizer_share
-        return Stage(share, ("tokenizer",)), Stage(1 - share, ("gpt", "encoder"))
+        return Stage(share, ("tokenizer",)), Stage(1 - share, ("gpt", *self.parts))
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Of the stage that the batch is for."""
-        cond, units = self.condition(batch.state, batch.environment_state)
+        cond, units = self.condition(batch.observed, generator)
         actions = units.encode(batch.action)
         if batch.stage == _TRANSFORMER:
             return self.chunk_loss(cond, actions, generator)

@@ -65,7 +65,7 @@ class LerobotPolicy(TrainablePolicy):
 
     def __init__(self, cfg: LerobotActCfg | LerobotDiffusionCfg, features: Features, policy: PreTrainedPolicy):
         super().__init__()
-        self.cfg, self.features = cfg, dataclasses.replace(features, cameras=())  # it looks at no images
+        self.cfg, self.features = cfg, dataclasses.replace(features, cameras=(), points=0)  # it looks at no images
         self.horizon = cfg.steps
         self.policy = policy
         self.statistics = Statistics(policy.config)
@@ -91,7 +91,8 @@ class LerobotPolicy(TrainablePolicy):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
-        normalized = self.statistics.normalize(self._observed(batch.state, batch.environment_state), batch.action)
+        observed = self._observed(batch.observed.state, batch.observed.objects)
+        normalized = self.statistics.normalize(observed, batch.action)
         none = torch.zeros(batch.action.shape[:2], dtype=torch.bool, device=batch.action.device)
         normalized[PAD] = none if batch.action_is_pad is None else batch.action_is_pad
         with _global_generator(generator, batch.action.device):

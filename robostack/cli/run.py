@@ -25,6 +25,7 @@ def execute(args: Sequence[str]) -> int:
         spec = stages.propose_task(settings)
         stage.result = f"{spec.name} on {spec.robot.name}"
     plan = stages.plan_training(settings, console)
+    stages.require_looks(plan, settings["demos"])
     with open_workspace("run", settings, note=console.note) as paths:
         stages.save_task(spec, paths)
         with MemoryWatch() as memory:

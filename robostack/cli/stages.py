@@ -107,10 +107,10 @@ def collect_demos(
 def export_dataset(
     settings: Settings, wanted: Settings, spec: Task, demos: Any, paths: RunPaths, console: Console
 ) -> Path:
-    """The demonstrations of a DemoReport as a LeRobot dataset in ``dataset/``, with the cameras of ``wanted``."""
+    """The demonstrations of a DemoReport as a LeRobot dataset in ``dataset/``, with the looks of ``wanted``."""
     from tqdm import tqdm
 
-    size = wanted["image_size"]
+    size, points = wanted["image_size"], wanted.get("points", 0)
     cameras = [(str(name), size, size) for name in wanted["cameras"]]
     store = target(settings, "open_store")(demos.store_dir)
     return target(settings, "export")(
@@ -122,6 +122,7 @@ def export_dataset(
         cameras=cameras,
         seeds=demos.seeds,
         progress=partial(tqdm, desc="dataset", unit="episode", disable=not console.progress),
+        **({"clouds": target(settings, "clouds")(spec, points), "points": points} if points else {}),
     )
 
 
@@ -138,9 +139,30 @@ def find_dataset(given: str) -> Path:
     raise DataError(f"no dataset at {folder}: pass dataset=<the folder that  robostack demos  wrote>")
 
 
-def load_dataset(settings: Settings, dataset: Path) -> Any:
-    """The dataset in memory, as EpisodeArrays."""
-    return target(settings, "load_arrays")(dataset)
+def load_dataset(settings: Settings, dataset: Path, policy_cfg: Any = None) -> Any:
+    """The dataset as EpisodeArrays: vectors in memory, and what a policy with this Cfg looks at."""
+    cameras, points = looks(policy_cfg)
+    wanted = ({"cameras": cameras} if cameras else {}) | ({"points": True} if points else {})
+    return target(settings, "load_arrays")(dataset, **wanted)
+
+
+def looks(policy_cfg: Any) -> tuple[tuple[str, ...], bool]:
+    """The cameras that a policy with this Cfg looks at, and whether it looks at point clouds."""
+    image, points = (getattr(policy_cfg, name, None) for name in ("image", "points"))
+    return (tuple(image.cameras) if image is not None else ()), points is not None
+
+
+def require_looks(plan: Plan, demos: Settings) -> None:
+    """Raise ConfigError when the policy will look at what the demonstrations are not going to show."""
+    cameras, points = looks(plan.policy_cfg)
+    missing = [name for name in cameras if name not in demos["cameras"]]
+    if missing:
+        raise ConfigError(
+            f"the policy looks at camera '{missing[0]}', which the demonstrations lack: "
+            f"pass demos.cameras=[{','.join(cameras)}]"
+        )
+    if points and not demos["points"]:
+        raise ConfigError("the policy looks at point clouds, which the demonstrations lack: pass demos.points=512")
 
 
 # Policy.
@@ -176,7 +198,7 @@ def plan_training(settings: Settings, console: Console) -> Plan:
 
 def train_policy(settings: Settings, plan: Plan, dataset: Path, paths: RunPaths) -> Any:
     """Train into ``policy/``; returns the trainer's TrainResult, at once when a finished training lies there."""
-    arrays = load_dataset(settings, dataset)
+    arrays = load_dataset(settings, dataset, plan.policy_cfg)
     return target(settings, "fit")(plan.train_cfg, plan.policy_name, plan.policy_cfg, arrays, paths.policy)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from robostack.errors import DataError
 from robostack.types import Features
+
+_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class EpisodeArrays:
         features: names of the columns.
         task_id: content hash of the TaskSpec.
         language: the instruction.
+        images: frames by camera, those that were asked for; mapped from disk.
+        points: clouds, x, y, z [m, world] and red, green, blue in [0, 1], if they were asked for; mapped from disk.
     """
 
     state: Float[np.ndarray, "N Ds"]
@@ -33,6 +38,8 @@ class EpisodeArrays:
     features: Features
     task_id: str
     language: str
+    images: Mapping[str, UInt8[np.ndarray, "N _ _ 3"]] = field(default_factory=dict)
+    points: Float[np.ndarray, "N P 6"] | None = None
 
     def check(self) -> EpisodeArrays:
         """Return self if it can be trained on.
@@ -49,6 +56,7 @@ class EpisodeArrays:
             )
         for kind in ("state", "environment_state", "action"):
             self._check_column_group(kind)
+        self._check_looks()
         return self
 
     def _check_column_group(self, kind: str) -> None:
@@ -66,9 +74,37 @@ class EpisodeArrays:
                 f"(row {row}): drop that episode, or record it again"
             )
 
+    def _check_looks(self) -> None:
+        sizes = {name: (height, width) for name, height, width in self.features.cameras}
+        for name, frames in self.images.items():
+            expected = (len(self.action), *sizes.get(name, ()), 3)
+            if frames.shape != expected:
+                raise DataError(f"pictures of '{name}' have shape {frames.shape}, not {expected}: record them again")
+        if self.points is None:
+            return
+        if self.points.shape != (len(self.action), self.features.points, 6):
+            raise DataError(
+                f"point clouds have shape {self.points.shape}, not {(len(self.action), self.features.points, 6)}: "
+                "record them again"
+            )
+        for start in range(0, len(self.points), _ROWS):
+            finite = np.isfinite(self.points[start : start + _ROWS]).all(axis=(1, 2))
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                episode = int(np.searchsorted(self.ends, row, side="right"))
+                raise DataError(
+                    f"a point of the cloud in episode {episode} (row {row}) is not finite: drop that episode, or "
+                    "record it again"
+                )
+
     def fingerprint(self) -> str:
         """First 16 hex digits of the SHA-256 of all values: what a training run records about its data."""
         digest = hashlib.sha256()
         for values in (self.state, self.environment_state, self.action, self.ends):
             digest.update(np.ascontiguousarray(values).tobytes())
+        clouds = {} if self.points is None else {"points": self.points}
+        for name, values in {**self.images, **clouds}.items():
+            digest.update(name.encode())
+            for start in range(0, len(values), _ROWS):  # what is mapped from disk need not fit into memory
+                digest.update(np.ascontiguousarray(values[start : start + _ROWS]).tobytes())
         return digest.hexdigest()[:16]

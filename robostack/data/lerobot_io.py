@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from robostack.data.atomic import (
     one_line,
@@ -29,12 +29,15 @@ from robostack.data.atomic import (
     temporary_beside,
     write_json,
 )
-from robostack.data.lerobot_read import MANIFEST, MANIFEST_FORMAT, load_arrays, require_features
+from robostack.data.lerobot_read import MANIFEST, MANIFEST_FORMAT, POINTS, load_arrays, require_features
 from robostack.data.raw import RawStore
 from robostack.errors import ConfigError, DataError, MissingExtra, StorageError
 from robostack.types import Episode, Features
 
-__all__ = ["FrameSource", "Progress", "export_lerobot", "load_arrays", "require_features"]
+__all__ = ["CloudSource", "FrameSource", "Progress", "export_lerobot", "load_arrays", "require_features"]
+
+CloudSource = Callable[[Episode], Float[np.ndarray, "T P 6"]]
+"""Takes the point clouds of an episode: x, y, z [m, world] and red, green, blue in [0, 1]."""
 
 FrameSource = Callable[[Episode], Mapping[str, UInt8[np.ndarray, "T H W 3"]]]
 """Renders an episode: camera name -> one RGB frame per step."""
@@ -58,10 +61,14 @@ def export_lerobot(
     frames: FrameSource | None = None,
     *,
     cameras: Sequence[tuple[str, int, int]] = (),
+    clouds: CloudSource | None = None,
+    points: int = 0,
     seeds: Sequence[int] | None = None,
     progress: Progress = iter,
 ) -> Path:
     """Write a store as a LeRobotDataset v3; a finished export of the same content is kept.
+
+    Point clouds, which lerobot has no feature for, lie beside its files in ``points.npy``, (rows, points, 6) float32.
 
     Args:
         store: the raw log.
@@ -70,6 +77,8 @@ def export_lerobot(
         fps: frames per second; must equal the control rate, since lerobot's time stamps are ``index / fps``.
         frames: renders the cameras; without it the export has no images.
         cameras: (name, height, width) of what ``frames`` gives; those of the store's features when empty.
+        clouds: takes the point clouds, of ``points`` points each; without it there are none.
+        points: size of a cloud.
         seeds: which episodes, in which order; all successful ones when absent.
         progress: wraps the seeds, to show how far the export is.
 
@@ -85,6 +94,8 @@ def export_lerobot(
         )
     shown = (tuple(cameras) or info.features.cameras) if frames is not None else ()
     manifest = _manifest(store, seeds, fps, repo_id, shown)
+    if clouds is not None:
+        manifest["points"] = points
     with storage_errors(out_dir):
         out_dir.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out_dir.parent, prefix=out_dir.name)
@@ -94,12 +105,16 @@ def export_lerobot(
     with storage_errors(out_dir):
         try:
             with _lerobot() as module:
-                writer = _Writer(module, temporary, manifest)
+                writer, cloud_writer = _Writer(module, temporary, manifest), _CloudWriter(temporary / POINTS, points)
                 try:
                     for seed in progress(manifest["seeds"]):
-                        writer.add(store.load(seed), frames)
+                        episode = store.load(seed)
+                        writer.add(episode, frames)
+                        if clouds is not None:
+                            cloud_writer.add(episode, clouds(episode))
                 finally:
                     writer.close()
+                    cloud_writer.close()
             write_json(temporary / MANIFEST, manifest)
             replace_directory(temporary, out_dir)
         finally:
@@ -145,12 +160,12 @@ def _is_finished(out_dir: Path, manifest: dict) -> bool:
             )
         return False
     present = read_json(out_dir / MANIFEST, f"delete {out_dir} and run the same command again")
-    return present == manifest and _opens(out_dir)
+    return present == manifest and _opens(out_dir, points="points" in manifest)
 
 
-def _opens(out_dir: Path) -> bool:
+def _opens(out_dir: Path, *, points: bool) -> bool:
     try:
-        load_arrays(out_dir)
+        load_arrays(out_dir, points=points)
     except DataError:
         return False
     return True
@@ -245,6 +260,36 @@ class _Writer:
             return
         exact = {key: _statistics(np.concatenate(parts)) for key, parts in self.written.items()}
         self.module.write_stats(self.dataset.meta.stats | exact, self.root)
+
+
+class _CloudWriter:
+    """Appends to ``points.npy``; its header, which has room for that, is corrected at the end."""
+
+    def __init__(self, path: Path, points: int):
+        self.path, self.points, self.rows = path, points, 0
+        self.file: Any = None
+
+    def add(self, episode: Episode, clouds: Float[np.ndarray, "T P 6"]) -> None:
+        """Append an episode."""
+        if clouds.shape != (len(episode), self.points, 6):
+            expected = (len(episode), self.points, 6)
+            raise DataError(f"point clouds of seed {episode.seed} have shape {clouds.shape}, not {expected}")
+        if self.file is None:
+            self.file = open(self.path, "wb")  # noqa: SIM115 - closed by close()
+            self._write_header()
+        self.file.write(np.ascontiguousarray(clouds, np.float32).data)
+        self.rows += len(episode)
+
+    def _write_header(self) -> None:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.points, 6)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def close(self) -> None:
+        """Write the number of rows."""
+        if self.file is not None:
+            self.file.seek(0)
+            self._write_header()
+            self.file.close()
 
 
 def _statistics(values: np.ndarray) -> dict[str, np.ndarray]:

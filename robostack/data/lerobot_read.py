@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,26 @@ import numpy as np
 
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import one_line, read_json
+from robostack.data.lerobot_images import read_images
 from robostack.errors import DataError, MissingExtra
 from robostack.types import Features
 
 MANIFEST = "robostack.json"
 MANIFEST_FORMAT = "robostack.lerobot/1"
+POINTS = "points.npy"
 _VERSION = "v3.0"
 _AGAIN = "export it again, with  robostack demos"
 
 
-def load_arrays(path: Path | str) -> EpisodeArrays:
-    """Read the vectors of a LeRobotDataset v3, ours or anyone's.
+def load_arrays(path: Path | str, *, cameras: Sequence[str] = (), points: bool = False) -> EpisodeArrays:
+    """Read a LeRobotDataset v3, ours or anyone's: its vectors, and what is asked for of cameras and point clouds.
 
     In a dataset that we did not write the features come from ``meta/info.json``, ``task_id`` is empty and the control
     mode is guessed from the names. ``language`` is the task when there is exactly one, else empty.
 
     Raises:
-        DataError: no dataset, another version, half-written, a missing key, or a value that is not finite.
+        DataError: no dataset, another version, half-written, a missing key or camera, or a value that is not finite.
+        StorageError: no room for decoded pictures on the disk for temporary files.
     """
     root = Path(path)
     info = _read_info(root)
@@ -43,6 +46,8 @@ def load_arrays(path: Path | str) -> EpisodeArrays:
         features=features,
         task_id=str((manifest or {}).get("task_id", "")),
         language=str((manifest or {}).get("language", "")) or _language(root),
+        images={camera: read_images(root, info, camera) for camera in cameras},
+        points=_read_points(root, (len(table), features.points, 6)) if points else None,
     )
     if len(arrays.ends) != info["total_episodes"]:
         raise DataError(f"{root} holds {len(arrays.ends)} of {info['total_episodes']} episodes: {_AGAIN}")
@@ -55,9 +60,9 @@ def load_arrays(path: Path | str) -> EpisodeArrays:
 def require_features(arrays: EpisodeArrays, expected: Features) -> None:
     """Raise DataError naming every field in which the dataset's features differ from the expected ones.
 
-    Cameras do not count: the arrays hold no images.
+    Cameras and point clouds do not count: they are chosen when a dataset is made.
     """
-    differences = replace(arrays.features, cameras=()).differences(replace(expected, cameras=()))
+    differences = replace(arrays.features, cameras=(), points=0).differences(replace(expected, cameras=(), points=0))
     if differences:
         raise DataError(
             f"the dataset's features are not those of the task ({'; '.join(differences)}): "
@@ -134,9 +139,10 @@ def _features(root: Path, info: dict, manifest: Mapping | None) -> Features:
         try:
             features = Features.from_dict(manifest["features"])
             cameras = tuple((str(c[0]), int(c[1]), int(c[2])) for c in manifest["cameras"])
+            points = int(manifest.get("points", 0))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise DataError(f"{root}/{MANIFEST} is damaged ({one_line(error)}): {_AGAIN}") from error
-        return replace(features, cameras=cameras)
+        return replace(features, cameras=cameras, points=points)
     state, action = _names(info, "observation.state"), _names(info, "action")
     images = {k: v["shape"] for k, v in info["features"].items() if v.get("dtype") in ("image", "video")}
     return Features(
@@ -148,6 +154,19 @@ def _features(root: Path, info: dict, manifest: Mapping | None) -> Features:
         rate_hz=float(info["fps"]),
         robot=str(info.get("robot_type") or "unknown"),
     )
+
+
+def _read_points(root: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Clouds of all rows, mapped from disk."""
+    if not shape[1]:
+        raise DataError(f"{root} has no point clouds: record them with  robostack demos points=512")
+    try:
+        clouds = np.load(root / POINTS, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{root / POINTS} is missing or damaged ({one_line(error)}): {_AGAIN}") from error
+    if clouds.shape != shape or clouds.dtype != np.float32:
+        raise DataError(f"{root / POINTS} holds {clouds.dtype} {clouds.shape}, not float32 {shape}: {_AGAIN}")
+    return clouds
 
 
 def _names(info: dict, key: str) -> tuple[str, ...]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from robostack.errors import ConfigError
 from robostack.sim.env import TaskEnv
 from robostack.sim.observe import features
+from robostack.sim.pointcloud import observed_cloud
 from robostack.sim.pusht import PushTEnv
 from robostack.sim.scene import Scene
 from robostack.task.benchmark import PushTTask, Task
 from robostack.types import Features, Observation
+
+Cameras = Sequence[tuple[str, int, int]]
+"""(name, height, width) of each."""
 
 
 @runtime_checkable
@@ -69,15 +75,29 @@ class EvaluationEnv(Protocol):
         ...
 
 
-def make_env(task: Task) -> EvaluationEnv:
-    """The environment of a task.
+def make_env(task: Task, cameras: Cameras = (), points: int = 0) -> EvaluationEnv:
+    """The environment of a task, with cameras (name, height, width) and point clouds of ``points`` points.
 
     Raises:
-        MissingExtra: the package of a benchmark is not installed.
+        UnknownName: the task has no such camera.
+        ConfigError: the task has no point clouds.
+        MissingExtra: a package is not installed: of a benchmark, or the one that thins point clouds.
+        DeviceUnavailable: nothing can be rendered here.
     """
-    return PushTEnv(task) if isinstance(task, PushTTask) else TaskEnv(task)
+    if isinstance(task, PushTTask):
+        _refuse_points(points)
+        return PushTEnv(task, cameras)
+    return TaskEnv(task, cameras=cameras, point_cloud=observed_cloud(points) if points else None)
 
 
-def task_features(task: Task) -> Features:
-    """The features of ``make_env(task)``; raises what it would."""
-    return PushTEnv(task).features if isinstance(task, PushTTask) else features(Scene(task))
+def task_features(task: Task, cameras: Cameras = (), points: int = 0) -> Features:
+    """The features of ``make_env`` of the same arguments; raises what it would, but renders nothing."""
+    if isinstance(task, PushTTask):
+        _refuse_points(points)
+        return PushTEnv(task, cameras).features
+    return features(Scene(task), cameras, points)
+
+
+def _refuse_points(points: int) -> None:
+    if points:
+        raise ConfigError("pusht has no point clouds: use a policy that looks at none")

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from robostack.data.atomic import read_json, remove_leftovers, storage_errors, write_atomic, write_json
 from robostack.errors import CheckpointError, ConfigError, DataError, InvalidAction, SceneError
-from robostack.evaluation.environment import EvaluationEnv, make_env, task_features
+from robostack.evaluation.environment import Cameras, EvaluationEnv, make_env, task_features
 from robostack.evaluation.stats import wilson
 from robostack.runtime.execution import Executor
 from robostack.runtime.latency import LatencyModel
@@ -251,7 +251,9 @@ def _rollout(spec_json: str, setting: _Setting, out_dir: Path, seed: int) -> Non
 @lru_cache(maxsize=1)
 def _ready(spec_json: str, setting: _Setting) -> tuple[EvaluationEnv, Executor]:
     """Environment and policy, which has decided before."""
-    env, executor = _environment(spec_json), _executor(task_from_json(spec_json), setting)
+    executor = _executor(task_from_json(spec_json), setting)
+    seen = executor.policy.features
+    env = _environment(spec_json, seen.cameras, seen.points)
     env.reset_scene(0)
     executor.reset(0)
     obs = env.observe()
@@ -263,8 +265,8 @@ def _ready(spec_json: str, setting: _Setting) -> tuple[EvaluationEnv, Executor]:
 
 
 @lru_cache(maxsize=1)
-def _environment(spec_json: str) -> EvaluationEnv:
-    return make_env(task_from_json(spec_json))
+def _environment(spec_json: str, cameras: Cameras, points: int) -> EvaluationEnv:
+    return make_env(task_from_json(spec_json), cameras, points)
 
 
 @contextmanager
@@ -281,7 +283,7 @@ def _executor(spec: Task, setting: _Setting) -> Executor:
     module, _, name = setting.load_policy_target.rpartition(".")
     load = getattr(importlib.import_module(module), name)
     policy = load(setting.checkpoint, device="cpu", sampler=setting.sampler, accelerate=setting.accelerate)
-    differences = policy.features.differences(task_features(spec))
+    differences = policy.features.unmet(task_features(spec, policy.features.cameras, policy.features.points))
     if differences:
         raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
     return Executor(policy, setting.execution, setting.latency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from robostack.errors import UnknownName
 from robostack.sim.control import Controller
 from robostack.sim.engines import ENGINES
 from robostack.sim.observe import features, observe
-from robostack.sim.pointcloud import DepthCameras, PointCloudCfg
+from robostack.sim.pointcloud import DepthCameras, PointCloud, PointCloudCfg
 from robostack.sim.render import SceneRenderer
 from robostack.sim.scene import eval_seed, train_seed
 from robostack.task.evaluate import GoalMonitor, failure_code
@@ -61,7 +62,7 @@ class TaskEnv(gymnasium.Env):
     ):
         self.task = spec if isinstance(spec, TaskSpec) else TaskSpec.load(spec)
         self.scene = ENGINES[engine](self.task)
-        self.features = features(self.scene, cameras)
+        self.features = features(self.scene, cameras, point_cloud.n_points if point_cloud else 0)
         self.render_mode, self._size = render_mode, (height, width)
         self.metadata = {**self.metadata, "render_fps": round(self.task.robot.control_hz)}
         self.dt_s = 1.0 / self.task.robot.control_hz
@@ -160,12 +161,19 @@ class TaskEnv(gymnasium.Env):
         return str(failure_code(self.task, self.scene.world, self.monitor))
 
     def observe(self) -> Observation:
-        """The typed observation, with images if cameras were asked for."""
+        """The typed observation, with the images and points that were asked for."""
+        return self._seen(self._cloud())
+
+    def _cloud(self) -> PointCloud | None:
+        return None if self.depth_cameras is None else self.depth_cameras.observe()
+
+    def _seen(self, cloud: PointCloud | None) -> Observation:
         plain = observe(self.scene)
-        if not self.features.cameras:
+        if not self.features.cameras and cloud is None:
             return plain
         images = {name: self._render(name, h, w) for name, h, w in self.features.cameras}
-        return Observation(self.t_s, plain.state, plain.environment_state, images, plain.language)
+        points = None if cloud is None else cloud.columns
+        return replace(plain, t_s=self.t_s, images=images, points=points)
 
     def render(self) -> np.ndarray | None:
         """RGB frame of the front camera in ``rgb_array`` mode."""
@@ -183,12 +191,12 @@ class TaskEnv(gymnasium.Env):
         return self.t_s - self.monitor.first_success_s >= LINGER_S - 1e-9  # NaN compares False
 
     def _observation(self) -> dict[str, Any]:
-        obs = self.observe()
+        cloud = self._cloud()
+        obs = self._seen(cloud)
         out: dict[str, Any] = {"state": obs.state, "environment_state": obs.environment_state}
         if obs.images:
             out["pixels"] = dict(obs.images)
-        if self.depth_cameras is not None:
-            cloud = self.depth_cameras.observe()
+        if cloud is not None:
             out["point_cloud"] = {"points": cloud.points, "colors": cloud.colors, "entities": cloud.entities}
         return out
 

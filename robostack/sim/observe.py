@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from robostack.errors import UnknownName
 from robostack.sim.rotation import canonical_rotation, rot6d
 from robostack.sim.scene import Scene
 from robostack.types import Features, Observation
@@ -13,9 +14,16 @@ from robostack.types import Features, Observation
 _POSE = ("x", "y", "z", "r1", "r2", "r3", "r4", "r5", "r6")
 
 
-def features(scene: Scene, cameras: Sequence[tuple[str, int, int]] = ()) -> Features:
-    """Names of all elements of state, environment state and action."""
-    spec = scene.spec
+def features(scene: Scene, cameras: Sequence[tuple[str, int, int]] = (), points: int = 0) -> Features:
+    """Names of all elements of state, environment state and action, with the cameras and points that are wanted.
+
+    Raises:
+        UnknownName: the scene has no such camera.
+    """
+    spec, known = scene.spec, [scene.model.camera(i).name for i in range(scene.model.ncam)]
+    for name, _, _ in cameras:
+        if name not in known:
+            raise UnknownName("camera", name, known)
     ee = tuple(f"ee.{part}" for part in _POSE) + ("gripper",)
     joints = tuple(f"{name}.pos" for name in scene.card.arm.joints) + ("gripper",)
     body = ee if spec.robot.control_mode == "ee_pose" else joints
@@ -29,6 +37,7 @@ def features(scene: Scene, cameras: Sequence[tuple[str, int, int]] = ()) -> Feat
         control_mode=spec.robot.control_mode,
         rate_hz=spec.robot.control_hz,
         robot=spec.robot.name,
+        points=points,
     )
 
 

@@ -44,6 +44,11 @@ class PointCloudCfg:
             raise ConfigError("point cloud: voxel_m and margin_m must be 0 or more, and z_m ascending")
 
 
+def observed_cloud(points: int) -> PointCloudCfg:
+    """What policies are shown: without the table, whose plane a depth camera's owner would take out."""
+    return PointCloudCfg(n_points=points, table=False)
+
+
 @dataclass(frozen=True)
 class PointCloud:
     """Points in the world frame [m], their colours, and what each belongs to.
@@ -57,6 +62,11 @@ class PointCloud:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def columns(self) -> Float[np.ndarray, "N 6"]:
+        """Position [m], then red, green and blue in [0, 1]: what policies are shown."""
+        return np.concatenate([self.points, self.colors / np.float32(255)], axis=1, dtype=np.float32)
 
     def take(self, index: np.ndarray) -> PointCloud:
         """The points of an index or mask, in its order."""

@@ -40,13 +40,20 @@ def corners(pose: Float[np.ndarray, "3"]) -> Float[np.ndarray, "8 2"]:
     return OUTLINE @ np.array([[c, s], [-s, c]]) + np.asarray(pose[:2])
 
 
-def pusht_features() -> Features:
-    """State and action are positions of the round tip, measured and commanded; the rest is the T's corners."""
+def pusht_features(cameras: Sequence[tuple[str, int, int]] = ()) -> Features:
+    """State and action are positions of the round tip, measured and commanded; the rest is the T's corners.
+
+    Raises:
+        UnknownName: a camera other than ``overhead``.
+    """
+    for name, _, _ in cameras:
+        if name != "overhead":
+            raise UnknownName("camera", name, ["overhead"])
     return Features(
         state=_TIP,
         environment_state=tuple(f"t{i}.{axis}" for i in range(len(OUTLINE)) for axis in "xy"),
         action=_TIP,
-        cameras=(),
+        cameras=tuple(cameras),
         control_mode="ee_pose",
         rate_hz=PushTTask().robot.control_hz,
         robot=PushTTask().robot.name,
@@ -81,9 +88,7 @@ def pusht_camera(cameras: Sequence[tuple[str, int, int]]) -> Callable[[Episode],
     Raises:
         UnknownName: a camera other than ``overhead``.
     """
-    for name, _, _ in cameras:
-        if name != "overhead":
-            raise UnknownName("camera", name, ["overhead"])
+    pusht_features(cameras)  # refuses unknown ones
     env = PushTEnv()
     return lambda episode: {n: np.stack([env.frame(q, h, w) for q in episode.qpos]) for n, h, w in cameras}
 
@@ -96,9 +101,9 @@ class PushTEnv:
         score: the largest share of the outline that the T has covered after a control step.
     """
 
-    def __init__(self, task: PushTTask | None = None):
+    def __init__(self, task: PushTTask | None = None, cameras: Sequence[tuple[str, int, int]] = ()):
         self.task = task or PushTTask()
-        self.features = pusht_features()
+        self.features = pusht_features(cameras)
         self.dt_s = 1.0 / self.task.robot.control_hz
         self.horizon = round(self.task.horizon_s / self.dt_s)
         self._gym, self._pictures = make_gym_env(), make_gym_env()
@@ -145,12 +150,13 @@ class PushTEnv:
         return "" if self.success else "TIMEOUT"
 
     def observe(self) -> Observation:
-        """Where the tip and the corners of the T are."""
+        """Where the tip and the corners of the T are, with the images that were asked for."""
         values = self.configuration
         return Observation(
             t_s=self.t_s,
             state=values[:2].astype(np.float32),
             environment_state=corners(values[4:]).reshape(-1).astype(np.float32),
+            images={name: self.frame(values, h, w) for name, h, w in self.features.cameras},
             language=self.task.instruction.text,
         )
 

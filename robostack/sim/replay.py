@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import mujoco
 import numpy as np
+from jaxtyping import Float
 
-from robostack.errors import UnknownName
+from robostack.errors import ConfigError
+from robostack.sim.observe import features
+from robostack.sim.pointcloud import DepthCameras, observed_cloud
 from robostack.sim.pusht import pusht_camera
 from robostack.sim.render import SceneRenderer
 from robostack.sim.scene import Scene, state_sha
@@ -38,16 +42,37 @@ def camera_source(spec: Task, cameras: Sequence[tuple[str, int, int]]) -> Callab
     if isinstance(spec, PushTTask):
         return pusht_camera(cameras)
     scene = Scene(spec)
-    known = [scene.model.camera(i).name for i in range(scene.model.ncam)]
-    for name, _, _ in cameras:
-        if name not in known:
-            raise UnknownName("camera", name, known)
+    features(scene, cameras)  # refuses unknown ones
     renderers = {name: SceneRenderer(scene.model, height, width) for name, height, width in cameras}
 
     def render(episode: Episode) -> dict[str, np.ndarray]:
         return {n: episode_frames(scene, episode.seed, episode.qpos, r, n) for n, r in renderers.items()}
 
     return render
+
+
+def cloud_source(spec: Task, points: int) -> Callable[[Episode], Float[np.ndarray, "T P 6"]]:
+    """A function that takes the point clouds of an episode, as an evaluation does.
+
+    Raises:
+        ConfigError: the task has no depth cameras.
+    """
+    if isinstance(spec, PushTTask):
+        raise ConfigError("pusht is seen from above only and has no point clouds: use points=0")
+    scene = Scene(spec)
+    cameras = DepthCameras(scene, observed_cloud(points))
+
+    def take(episode: Episode) -> np.ndarray:
+        scene.reset(episode.seed)
+        clouds = np.empty((len(episode), points, 6), np.float32)
+        for row, qpos in zip(clouds, episode.qpos, strict=True):
+            scene.data.qpos[:] = qpos
+            mujoco.mj_kinematics(scene.model, scene.data)
+            mujoco.mj_camlight(scene.model, scene.data)
+            row[:] = cameras.observe().columns
+        return clouds
+
+    return take
 
 
 def episode_frames(

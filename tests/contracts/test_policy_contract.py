@@ -12,6 +12,7 @@ import torch
 from policies.base import Batch, cfg_from_dict, cfg_to_dict
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.loggers import LOGGERS, NoLogger
+from policies.observed import Observed
 from policies.samplers import Bac, seeded
 from policies.train import TrainCfg, fit
 from policies.zoo import POLICIES
@@ -222,7 +223,7 @@ def batch_of(policy, indices, stage):
     observed, acted = windows.gather(indices)
     last = windows.later(indices, np.ones(len(indices)))
     state, objects, action = (torch.from_numpy(c) for c in (arrays.state, arrays.environment_state, arrays.action))
-    batch = Batch(state[observed], objects[observed], action[acted], stage=stage)
+    batch = Batch(Observed(state[observed], objects[observed]), action[acted], stage=stage)
     if policy.goal_share(1, seeded(0)) is None:
         return batch
     return replace(batch, goal_state=state[last], goal_environment_state=objects[last])

@@ -8,6 +8,7 @@ from policies.base import Batch
 from policies.beso import BesoCfg, BesoPolicy
 from policies.checkpoint import load_policy
 from policies.networks.goal_gpt import GoalGptCfg
+from policies.observed import Observed
 from policies.samplers import seeded
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
@@ -46,14 +47,14 @@ def act(policy, obs, seeds, goals=None):
 
 
 def conditioned(policy, obs, goals):
-    cond, units = policy.condition(torch.from_numpy(obs.state), torch.from_numpy(obs.environment_state))
+    cond, units = policy.condition(policy.observed(obs))
     return policy.with_goal(cond, units, torch.from_numpy(goals), torch.ones(len(goals), dtype=torch.bool))
 
 
 def test_guidance_0_is_the_goal_free_and_guidance_1_the_goal_conditioned_estimate(beso, observe, goal):
     obs, x = observe(10, 60), torch.randn(2, 8, 10)
     cond = conditioned(beso, obs, np.stack([goal, goal]))
-    free, _ = beso.condition(torch.from_numpy(obs.state), torch.from_numpy(obs.environment_state))
+    free, _ = beso.condition(beso.observed(obs))
     with torch.inference_mode():
         without, towards = beso.denoise(x, 0.3, free, 1.0), beso.denoise(x, 0.3, cond, 1.0)
         assert (without - towards).abs().max() > 1e-3
@@ -135,7 +136,7 @@ def batch_of(demos, count=400, goals=True):
     observed, acted = windows.gather(np.arange(count))
     ends = windows.later(np.arange(count), np.ones(count))
     state, objects, action = (torch.from_numpy(c) for c in (demos.state, demos.environment_state, demos.action))
-    return Batch(state[observed], objects[observed], action[acted], state[ends], objects[ends])
+    return Batch(Observed(state[observed], objects[observed]), action[acted], state[ends], objects[ends])
 
 
 def test_goals_are_dropped_for_whole_samples_and_one_in_ten(beso, demos):
@@ -181,7 +182,7 @@ def test_the_papers_window_executes_its_last_action(demos, observe):
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_causal_network_sees_only_what_came_before(demos, causal):
     policy = build(demos, replace(CFG, network=replace(CFG.network, causal=causal)))
-    cond, _ = policy.condition(torch.randn(1, 2, 10), torch.randn(1, 2, 18))
+    cond, _ = policy.condition(Observed(torch.randn(1, 2, 10), torch.randn(1, 2, 18)))
     x, sigma = torch.randn(1, 8, 10), torch.tensor([0.3])
     with torch.inference_mode():
         before = policy.predict(x, sigma, cond)

@@ -10,6 +10,7 @@ from policies.convert import LerobotPolicy, from_lerobot, load_official, read_le
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.transformer import TransformerCfg, TransformerForDiffusion
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError
 
@@ -52,7 +53,7 @@ def theirs(parts):
 def test_lerobots_network_and_normalisers_give_what_ours_give(ours, demos):
     policy, pre, post = theirs(to_lerobot(ours))
     state, objects = (torch.from_numpy(a[[[3, 4], [50, 51]]]) for a in (demos.state, demos.environment_state))
-    cond, units = ours.condition(state, objects)
+    cond, units = ours.condition(Observed(state, objects))
     seen = pre({"observation.state": state, "observation.environment_state": objects})
     steps = torch.cat([seen["observation.state"], seen["observation.environment_state"]], dim=-1)
     torch.testing.assert_close(steps, cond.steps, atol=1e-5, rtol=0)

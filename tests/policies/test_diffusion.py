@@ -6,6 +6,7 @@ import torch
 
 from policies.base import Batch, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.observed import Observed
 from policies.samplers import seeded
 from policies.zoo import POLICIES
 from robostack.errors import ConfigError, DataError, DeviceUnavailable, UnknownName
@@ -32,9 +33,7 @@ def test_a_chunk_has_all_actions_that_are_still_due_and_the_time_of_the_observat
 def test_the_first_executed_action_is_that_of_the_last_observation(policy, observe):
     obs = observe(40)
     with torch.inference_mode():
-        chunk, _ = policy.sample(
-            torch.from_numpy(obs.state), torch.from_numpy(obs.environment_state), policy.noise([seeded(11)])
-        )
+        chunk, _ = policy.sample(policy.observed(obs), policy.noise([seeded(11)]))
     np.testing.assert_allclose(act(policy, obs, [11])[0], chunk[0, 1:].numpy(), atol=1e-6)
 
 
@@ -99,7 +98,7 @@ def test_joint_space_data_trains_and_acts(demos, tiny):
     joints = tuple(f"joint{i}" for i in range(10))
     features = replace(demos.features, state=joints, action=joints, control_mode="joint_pos")
     policy = DiffusionPolicy(tiny, features).eval()
-    batch = Batch(torch.randn(4, 2, 10), torch.randn(4, 2, 18), torch.randn(4, 8, 10))
+    batch = Batch(Observed(torch.randn(4, 2, 10), torch.randn(4, 2, 18)), torch.randn(4, 8, 10))
     assert torch.isfinite(policy.loss(batch, seeded(0)))
     assert not policy.frame.relative
 
@@ -107,7 +106,7 @@ def test_joint_space_data_trains_and_acts(demos, tiny):
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v"])
 def test_the_loss_is_a_function_of_the_generator(demos, tiny, prediction):
     policy = DiffusionPolicy(replace(tiny, prediction=prediction), demos.features)
-    batch = Batch(torch.randn(4, 2, 10), torch.randn(4, 2, 18), torch.randn(4, 8, 10))
+    batch = Batch(Observed(torch.randn(4, 2, 10), torch.randn(4, 2, 18)), torch.randn(4, 8, 10))
     a, b, c = (policy.loss(batch, seeded(s)).item() for s in (1, 1, 2))
     assert a == b
     assert a != c

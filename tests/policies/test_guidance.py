@@ -259,10 +259,8 @@ def test_identity_and_vjp_differ(policy, observe):
 def test_the_plan_begins_at_the_newest_observation_and_leaves_the_past_free(policy, observe):
     obs, To, Tp = observe(40, 90), policy.cfg.To, policy.cfg.Tp
     plan = plan_of(policy, obs, 2, "identity")
-    state, objects = torch.from_numpy(obs.state), torch.from_numpy(obs.environment_state)
     with torch.inference_mode():
-        cond, units = policy.condition(state, objects)
-
+        cond, units = policy.condition(policy.observed(obs))
         bound = BoundDenoiser(policy, Decision(cond, units, policy.noise(()), torch.zeros(2, dtype=torch.int64)))
         out = continue_plan(bound, plan, steps=Tp, past=To - 1, limit=1.0)
         rows = units.decode(out.plan)[:, To - 1 : To - 1 + plan.actions.shape[1]]

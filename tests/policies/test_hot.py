@@ -12,6 +12,7 @@ from policies.base import Batch
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.transformer import TransformerCfg
+from policies.observed import Observed
 from policies.samplers import DDIM, DDPM, RTI, SAMPLERS, Bac, seeded
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
@@ -60,11 +61,11 @@ def act(policy, obs, sampler, seeds=(3, 4, 5)):
 def test_native_chunks_are_those_of_the_network(demos, values, sampler):
     policy = make(demos, **values)
     rows = np.arange(policy.cfg.To)[None] + np.array([[5], [50], [90]])
-    state, objects = torch.from_numpy(demos.state[rows]), torch.from_numpy(demos.environment_state[rows])
+    observed = Observed(torch.from_numpy(demos.state[rows]), torch.from_numpy(demos.environment_state[rows]))
 
     def sample():
         with torch.inference_mode():
-            return policy.sample(state, objects, policy.noise([seeded(i) for i in range(3)]), sampler=sampler)[0]
+            return policy.sample(observed, policy.noise([seeded(i) for i in range(3)]), sampler=sampler)[0]
 
     plain = sample()
     policy.accelerate("native")
@@ -120,7 +121,7 @@ def test_a_compiler_that_fails_is_reported_on_one_line(demos, monkeypatch, tmp_p
 
 def planned(policy, demos, **values):
     sampler = Bac(DDIM(10), **values)
-    return replace(sampler, plan=calibrate(policy, sampler, *observations(demos, policy.cfg.To)))
+    return replace(sampler, plan=calibrate(policy, sampler, observations(demos, policy)))
 
 
 @pytest.mark.parametrize("engine", ["none", pytest.param("native", marks=compiled)])
@@ -148,7 +149,7 @@ def test_both_engines_run_a_plan_alike(demos, observe, method):
 def test_short_lists_of_warm_starts_are_cached_too(demos, observe):
     policy = make(demos)
     sampler = Bac(RTI((20, 12, 7, 2, 0)), share=0.4, worst=0)
-    sampler = replace(sampler, plan=calibrate(policy, sampler, *observations(demos, policy.cfg.To)))
+    sampler = replace(sampler, plan=calibrate(policy, sampler, observations(demos, policy)))
     assert sampler.plan.levels == (20, 12, 7, 2, 0)
     assert sampler.plan.share == pytest.approx(0.4)
 
@@ -183,19 +184,20 @@ def test_a_continued_plan_is_cached_too(demos, observe):
 
 def test_a_plan_is_a_function_of_what_it_was_made_from(demos):
     policy = make(demos)
-    seen = observations(demos, 2)
+    seen = observations(demos, policy)
     sampler = SAMPLERS["bac"]
-    plan = calibrate(policy, sampler, *seen)
-    assert plan == calibrate(policy, sampler, *seen)
+    plan = calibrate(policy, sampler, seen)
+    assert plan == calibrate(policy, sampler, seen)
     assert Plan.from_json(plan.to_json(), "here") == plan
     assert plan.levels == (90, 80, 70, 60, 50, 40, 30, 20, 10, 0)
-    assert plan.provenance.data != calibrate(policy, sampler, seen[0] + 1, seen[1]).provenance.data
+    moved = [replace(tick, state=tick.state + 1) for tick in seen]
+    assert plan.provenance.data != calibrate(policy, sampler, moved).provenance.data
 
 
 def test_only_networks_of_blocks_are_cached(demos, tiny):
     policy = DiffusionPolicy(tiny, demos.features)
     with pytest.raises(ConfigError, match="policy=diffusion_transformer"):
-        calibrate(policy, SAMPLERS["bac"], *observations(demos, 2))
+        calibrate(policy, SAMPLERS["bac"], observations(demos, policy))
 
 
 @pytest.fixture
@@ -241,7 +243,7 @@ def test_a_checkpoint_without_a_plan_says_so(demos, tiny, tmp_path):
 
 def test_dropout_is_a_function_of_the_generator(demos):
     policy = make(demos).train()
-    batch = Batch(torch.randn(4, 2, 10), torch.randn(4, 2, 18), torch.randn(4, 7, 10))
+    batch = Batch(Observed(torch.randn(4, 2, 10), torch.randn(4, 2, 18)), torch.randn(4, 7, 10))
     losses = [policy.loss(batch, seeded(seed)).item() for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
     assert policy.eval().loss(batch, seeded(1)).item() != losses[0]

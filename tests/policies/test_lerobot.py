@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from policies.base import Batch, TrainablePolicy
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.lerobot import LerobotActCfg, LerobotDiffusionCfg
+from policies.observed import Observed
 from policies.samplers import seeded
 from policies.train import TrainCfg, fit
 from policies.zoo import POLICIES
@@ -106,7 +107,7 @@ def batches(demos):
             "action": action,
             "action_is_pad": padded,
         }
-        return Batch(state, objects, action, action_is_pad=padded), theirs
+        return Batch(Observed(state, objects), action, action_is_pad=padded), theirs
 
     return both
 

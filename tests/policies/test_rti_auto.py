@@ -10,6 +10,7 @@ from policies.base import Batch
 from policies.checkpoint import calibrate_checkpoint, load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from policies.samplers import DDIM, RTI, seeded
 from policies.streaming import StreamingCfg, StreamingPolicy
 from policies.train import TrainCfg, fit
@@ -169,7 +170,7 @@ def test_joint_space_actions_of_any_width_calibrate(demos):
     policy = DiffusionPolicy(CFG, features)
     policy.fit_statistics(arrays, SequenceSampler(arrays.ends, CFG.To, CFG.Tp))
     assert policy.discrete.columns == ()
-    batch = Batch(torch.randn(4, 2, 10), torch.randn(4, 2, 18), torch.randn(4, 8, 3))
+    batch = Batch(Observed(torch.randn(4, 2, 10), torch.randn(4, 2, 18)), torch.randn(4, 8, 3))
     assert torch.isfinite(policy.loss(batch, seeded(0)))
     plan = calibrate(policy.eval(), arrays, CalibrationCfg(pairs=4, max_evaluations=2))
     assert plan.delta[1] == plan.error_binary == 0.0

@@ -6,6 +6,7 @@ import torch
 
 from policies.base import Batch
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from policies.samplers import seeded
 from policies.streaming import StreamingCfg, StreamingPolicy
 from policies.train import TrainCfg, fit
@@ -84,7 +85,7 @@ def test_a_perfect_network_makes_the_stream_end_at_its_estimate(stream, observe)
     for i in range(3):
         obs = at(observe, 4 * i, 5, 60)
         actions = stream.infer(obs).actions
-        _, units = stream.condition(torch.from_numpy(obs.state), torch.from_numpy(obs.environment_state))
+        _, units = stream.condition(stream.observed(obs))
         np.testing.assert_allclose(actions, units.decode(target)[:, 1:].numpy(), atol=1e-5)
 
 
@@ -158,5 +159,5 @@ def test_an_observation_that_is_not_finite_does_not_touch_the_stream(stream, obs
 def test_a_batch_of_any_width_has_a_loss(demos):
     features = dataclasses.replace(demos.features, action=tuple(f"j{i}" for i in range(7)), control_mode="joint_pos")
     policy = StreamingPolicy(SMALL, features)
-    batch = Batch(torch.randn(4, 2, 10), torch.randn(4, 2, 18), torch.randn(4, 12, 7))
+    batch = Batch(Observed(torch.randn(4, 2, 10), torch.randn(4, 2, 18)), torch.randn(4, 12, 7))
     assert torch.isfinite(policy.loss(batch, seeded(0)))

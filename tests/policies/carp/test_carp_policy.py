@@ -9,6 +9,7 @@ from policies.carp.gpt import GptCfg
 from policies.carp.sampling import TokenSampler
 from policies.carp.tokenizer import TokenizerCfg
 from policies.checkpoint import load_policy
+from policies.observed import Observed
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, UnknownName
@@ -88,7 +89,7 @@ def test_the_transformer_learns_while_the_tokenizer_rests(carp):
     from policies.base import Batch
     from policies.samplers import seeded
 
-    batch = Batch(torch.randn(4, 2, 10), torch.randn(4, 2, 18), torch.randn(4, 8, 10))
+    batch = Batch(Observed(torch.randn(4, 2, 10), torch.randn(4, 2, 18)), torch.randn(4, 8, 10))
     for stage, learning in ((0, "tokenizer"), (1, "gpt")):
         carp.zero_grad()
         carp.loss(replace(batch, stage=stage), seeded(0)).backward()
