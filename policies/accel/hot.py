@@ -48,6 +48,8 @@ class HotTransformer:
     It is a snapshot: weights that change later are not noticed.
     """
 
+    plans, multistep = True, False
+
     def __init__(self, net: TransformerForDiffusion):
         if net.cfg.n_cond_layers:
             raise ConfigError("accelerate=native needs network.n_cond_layers=0: use accelerate=none")
@@ -126,6 +128,12 @@ class HotTransformer:
             ]
         return self._levels[k]
 
+    def decision(
+        self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"], plan: Plan | None
+    ) -> HotDecision:
+        """A batch of decisions under a condition."""
+        return HotDecision(self, self.net.tokens(steps, context), plan)
+
     def session(self, lanes: int, actions: int) -> Session:
         """Buffers and programs for a shape."""
         key = (lanes, actions)
@@ -142,11 +150,13 @@ class HotStep:
         k: diffusion step.
         split: x0 and eps from x and the prediction: ``x0 = split[0] x + split[1] pred``, ``eps = split[2] x + ...``.
         coefs: of x0, x, eps, noise.
+        before: coefficient of the x0 of the step before.
     """
 
     k: int
     split: tuple[float, float, float, float]
     coefs: tuple[float, float, float, float]
+    before: float = 0.0
 
 
 class Session:
