@@ -23,12 +23,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.accel.bac_plan import CachedNetwork, Plan, plan_file
-from policies.accel.hot import HotDecision, HotStep, HotTransformer
+from policies.accel.hot import HotDecision, HotNetwork, HotStep
+from policies.accel.hot_transformer import HotTransformer
+from policies.accel.hot_unet import HotUnet
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.guidance import clamp_through, continue_plan
 from policies.networks.base import Conditioning, Network
 from policies.networks.transformer import TransformerCfg, TransformerForDiffusion
-from policies.networks.unet1d import UnetCfg
+from policies.networks.unet1d import ConditionalUnet1D, UnetCfg
 from policies.samplers import SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
 from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, step, target
 from policies.units import Units
@@ -90,7 +92,7 @@ class DiffusionPolicy(ChunkPolicy):
         self.register_buffer("sqrt_abar", torch.from_numpy(self.schedule.sqrt_abar).float(), persistent=False)
         self.register_buffer("sigma", torch.from_numpy(self.schedule.sigma).float(), persistent=False)
         self.sampler: Sampler = SAMPLERS[cfg.sampler]
-        self.hot: HotTransformer | None = None
+        self.hot: HotNetwork | None = None
         self._memory: SamplerState = {}
         self._levels: dict[int, Conditioning] = {}
         self._levels_of: tuple = ()
@@ -188,9 +190,15 @@ class DiffusionPolicy(ChunkPolicy):
             ConfigError: another name, or a network that there are no programs for.
             DeviceUnavailable: no C++ compiler.
         """
-        if how != "native" or not isinstance(self.model, TransformerForDiffusion):
-            raise ConfigError(f"accelerate={how} is not to be had for this policy: use none, or native on transformers")
-        self.hot = HotTransformer(self.model)
+        if how != "native":
+            raise ConfigError(f"accelerate={how} is not to be had for this policy: use native or none")
+        match self.model:
+            case TransformerForDiffusion():
+                self.hot = HotTransformer(self.model)
+            case ConditionalUnet1D():
+                self.hot = HotUnet(self.model)
+            case _:
+                raise ConfigError(f"accelerate=native has no programs for {type(self.model).__name__}: use none")
 
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""
@@ -252,7 +260,7 @@ class BoundDenoiser:
         if hot is None or self.run is not None or torch.is_grad_enabled():
             return None
         cond = self.decision.cond
-        return HotDecision(hot, hot.net.tokens(cond.steps, cond.context), self.plan)
+        return hot.decision(cond.steps, cond.context, self.plan)
 
     def cached(self, plan: Plan) -> BoundDenoiser:
         """The same network, run by a plan."""
