@@ -292,7 +292,7 @@ class BoundDenoiser:
     def descend(
         self, x: Float[Tensor, "B Tp Da"], steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]
     ) -> Float[Tensor, "B Tp Da"]:
-        """Take sampler steps (k, coefficients), each with its noise: in one call of the engine, otherwise one by one."""
+        """Take sampler steps (k, coefficients), each with its noise: in one call of an engine, otherwise one by one."""
         engine = self.policy.hot
         if engine is None or self._hot is None or (not engine.multistep and any(c.before for _, c in steps)):
             return walk(self, x, steps, noise)

@@ -19,7 +19,17 @@ from torch import Tensor, nn
 
 from policies.accel.loop import Tables
 from policies.accel.onnx_graph import (
-    LANES, OPSET, check_size, exported, exported_body, joined, lanes, lanes_axes, level_names, observed_names, open_session,
+    LANES,
+    OPSET,
+    check_size,
+    exported,
+    exported_body,
+    joined,
+    lanes,
+    lanes_axes,
+    level_names,
+    observed_names,
+    open_session,
     require_onnx,
 )  # fmt: skip
 from policies.checkpoint import load_policy
@@ -199,6 +209,7 @@ def _about(policy: DiffusionPolicy, steps: Ladder, model: bytes, difference: flo
 
     cfg, features = policy.cfg, policy.features
     assert policy.origin is not None
+    levels = [k for k, _ in steps.levels(len(policy.schedule))]
     sizes = {name: [LANES, *tensor.shape[1:]] for name, tensor in _zeros(policy, 1).items()}
     norms = (
         ("state", policy.state_norm),
@@ -225,7 +236,7 @@ def _about(policy: DiffusionPolicy, steps: Ladder, model: bytes, difference: flo
             "noise": "independent standard normal numbers",
             "actions": "the first is due at the last observation, the next 1 / rate_hz later; Ta of them are executed",
         },
-        "sampler": {"name": sampler, "steps": repr(steps), "levels": [k for k, _ in steps.levels(len(policy.schedule))]},
+        "sampler": {"name": sampler, "steps": repr(steps), "levels": levels},
         "normalisation": {
             "inside the graph": True,
             "frame": "gripper" if policy.frame.relative else "world",

@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from policies.accel.bac_plan import Plan
-from policies.accel.hot import HotStep, HotTransformer
+from policies.accel.hot import HotStep
 from policies.networks.base import Network
 from policies.networks.transformer import TransformerForDiffusion
+from policies.networks.unet1d import ConditionalUnet1D
 from robostack.errors import ConfigError
 from robostack.registry import Registry
 
@@ -54,9 +55,15 @@ class Engine(Protocol):
 
 
 def _native(net: Network) -> Engine:
-    if not isinstance(net, TransformerForDiffusion):
-        raise ConfigError("accelerate=native is not to be had for this policy: use none, or native on transformers")
-    return HotTransformer(net)
+    from policies.accel.hot_transformer import HotTransformer
+    from policies.accel.hot_unet import HotUnet
+
+    match net:
+        case TransformerForDiffusion():
+            return HotTransformer(net)
+        case ConditionalUnet1D():
+            return HotUnet(net)
+    raise ConfigError(f"accelerate=native has no programs for {type(net).__name__}: use none, onnx or compile")
 
 
 def _onnx(net: Network) -> Engine:

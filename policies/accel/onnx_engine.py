@@ -17,7 +17,15 @@ from policies.accel.bac_plan import Plan
 from policies.accel.hot import HotStep
 from policies.accel.loop import Tables, only_predict
 from policies.accel.onnx_graph import (
-    check_size, exported, exported_body, joined, lanes, lanes_axes, level_names, observed_names, open_session,
+    check_size,
+    exported,
+    exported_body,
+    joined,
+    lanes,
+    lanes_axes,
+    level_names,
+    observed_names,
+    open_session,
     require_onnx,
 )  # fmt: skip
 from policies.networks.base import Conditioning, Network

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from policies.accel.loop import NUMBERS, Body
 from policies.networks.base import Conditioning, Network
@@ -189,7 +189,7 @@ def _value(name: str, like: Any, leading: str | None = None) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter warns of its own dependencies, and logs what it does."""
+    """Torch's exporter warns of its own dependencies, and logs what it does."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():

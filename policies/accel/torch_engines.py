@@ -149,7 +149,7 @@ class CompiledEngine(TorchEngine):
         super().__init__(net)
         if compiler() is None:
             raise DeviceUnavailable(
-                f"accelerate=compile needs a C++ compiler, and there is no {_wanted()}: install g++, or use onnx or none"
+                f"accelerate=compile needs a C++ compiler, and there is no {_wanted()}: install g++, or use none"
             )
         self._compiled: dict[tuple, Parts] = {}
 

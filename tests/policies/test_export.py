@@ -106,11 +106,6 @@ def test_a_task_without_objects_has_no_input_for_them(demos, tmp_path):
     assert set(json.loads(exported.about.read_text())["inputs"]) == {"state", "noise"}
 
 
-def test_transformers_and_solvers_of_second_order_are_exported(demos, tmp_path):
-    checkpoint = checkpoint_of(TRANSFORMER, demos, tmp_path / "checkpoint")
-    assert export_policy(checkpoint, tmp_path / "robot", sampler="dpmpp5").difference < 1e-5
-
-
 @pytest.mark.parametrize("sampler", ["rti5", "ddpm100"])
 def test_samplers_that_are_more_than_one_graph_are_refused(checkpoint, tmp_path, sampler):
     with pytest.raises(ConfigError, match=f"sampler={sampler} .* ddim10 or dpmpp5") as error:
@@ -128,7 +123,7 @@ def test_other_policies_are_refused(demos, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [lambda a: a + 0.01, lambda a: a * np.nan])
-def test_a_graph_that_acts_otherwise_is_not_written(checkpoint, tmp_path, monkeypatch, wrong):
+def test_a_graph_that_acts_otherwise_is_not_written(exported, checkpoint, tmp_path, monkeypatch, wrong):
     opened = export.open_session
 
     class Wrong:
@@ -139,15 +134,22 @@ def test_a_graph_that_acts_otherwise_is_not_written(checkpoint, tmp_path, monkey
             return [wrong(a) for a in self.session.run(*args)]
 
     monkeypatch.setattr(export, "open_session", Wrong)
+    monkeypatch.setattr(export, "graph_of", lambda *_: exported.graph.read_bytes())
     with pytest.raises(CheckpointError, match="differ from the policy's by .*: nothing was written"):
-        export_policy(checkpoint, tmp_path / "robot", sampler="ddim5")
+        export_policy(checkpoint, tmp_path / "robot", sampler="ddim10")
     assert not (tmp_path / "robot").exists()
 
 
-def test_the_verb_writes_the_graph_and_refuses_in_one_line(checkpoint, tmp_path, capsys, monkeypatch):
+def test_the_verb_exports_a_transformer_and_its_solver_of_second_order(demos, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["export", f"checkpoint={checkpoint}", "sampler=dpmpp5", "out=robot"]) == 0
+    checkpoint_of(TRANSFORMER, demos, tmp_path / "checkpoint")
+    assert main(["export", "checkpoint=checkpoint", "sampler=dpmpp5", "out=robot"]) == 0
     assert {GRAPH, ABOUT, "metrics.json", "config.yaml"} <= {path.name for path in (tmp_path / "robot").iterdir()}
     assert "differs from the policy by" in capsys.readouterr().out
-    assert main(["export", f"checkpoint={checkpoint}", "sampler=rti", "out=other"]) == 2
+    assert json.loads((tmp_path / "robot" / ABOUT).read_text())["difference"]["largest"] < 1e-5
+
+
+def test_the_verb_refuses_in_one_line(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", f"checkpoint={checkpoint}", "sampler=rti5", "out=other"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
