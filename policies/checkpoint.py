@@ -96,12 +96,13 @@ def load_policy(
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
         sampler: name of a sampler; default, and for ``own``, is the one in the checkpoint.
-        accelerate: ``none``, or ``native`` to compile the network's programs for this machine's processor.
+        accelerate: ``none``, or a name of ``policies.accel.engine.ACCELERATORS``.
 
     Raises:
         CheckpointError: absent, foreign, damaged, or of a newer format; or without what the sampler needs.
         ConfigError: an acceleration that the policy does not have.
-        DeviceUnavailable: no such device.
+        DeviceUnavailable: no such device, or no compiler where one is needed.
+        MissingExtra: the acceleration needs packages that are not installed.
         UnknownName: no such sampler.
     """
     where, path = resolve_device(device), Path(path)

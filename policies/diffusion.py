@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.accel.bac_plan import CachedNetwork, Plan, plan_file
-from policies.accel.hot import HotDecision, HotStep, HotTransformer
+from policies.accel.engine import ACCELERATORS, Engine, Running
+from policies.accel.hot import HotStep
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.guidance import clamp_through, continue_plan
 from policies.networks.base import Conditioning, Network
@@ -31,7 +32,8 @@ from policies.networks.transformer import TransformerCfg, TransformerForDiffusio
 from policies.networks.unet1d import UnetCfg
 from policies.observed import Observed
 from policies.samplers import SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
-from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, step, target
+from policies.samplers.diffusion import walk
+from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, target
 from policies.units import Units
 from robostack.errors import CheckpointError, ConfigError
 from robostack.types import Features
@@ -91,7 +93,7 @@ class DiffusionPolicy(ChunkPolicy):
         self.register_buffer("sqrt_abar", torch.from_numpy(self.schedule.sqrt_abar).float(), persistent=False)
         self.register_buffer("sigma", torch.from_numpy(self.schedule.sigma).float(), persistent=False)
         self.sampler: Sampler = SAMPLERS[cfg.sampler]
-        self.hot: HotTransformer | None = None
+        self.hot: Engine | None = None
         self._memory: SamplerState = {}
         self._levels: dict[int, Conditioning] = {}
         self._levels_of: tuple = ()
@@ -162,6 +164,7 @@ class DiffusionPolicy(ChunkPolicy):
         record.evaluations(self.cfg.diffusion_steps)
         if isinstance(record, Bac) and record.plan is None:
             record = self.planned(record, str(sampler))
+        _require_plans(self.hot, record)
         self.sampler, self._lanes, self._memory = record, [], {}
 
     def planned(self, sampler: Bac, name: str) -> Bac:
@@ -183,15 +186,26 @@ class DiffusionPolicy(ChunkPolicy):
         return replace(sampler, plan=plan)
 
     def accelerate(self, how: str) -> None:
-        """Run the network by compiled programs from now on (``native``); weights must not change any more.
+        """Let an engine of ``policies.accel.engine`` run the network from now on; weights must not change any more.
 
         Raises:
-            ConfigError: another name, or a network that there are no programs for.
-            DeviceUnavailable: no C++ compiler.
+            UnknownName: no such engine.
+            ConfigError: one that does not run this network, or not with this sampler.
+            DeviceUnavailable: no C++ compiler, or no GPU.
+            MissingExtra: ONNX Runtime is not installed.
         """
-        if how != "native" or not isinstance(self.model, TransformerForDiffusion):
-            raise ConfigError(f"accelerate={how} is not to be had for this policy: use none, or native on transformers")
-        self.hot = HotTransformer(self.model)
+        engine = ACCELERATORS[how](self.model)
+        _require_plans(engine, self.sampler)
+        self.hot = engine
+        self.to(next(self.model.parameters()).device)  # to where the engine has taken the network
+
+    def hot_steps(self, steps: Sequence[tuple[int, StepCoefs]]) -> tuple[HotStep, ...]:
+        """Sampler steps (k, coefficients) as engines take them."""
+        amplitude, sigma = self.schedule.sqrt_abar, self.schedule.sigma
+        return tuple(
+            HotStep(k, split_coefs(self.cfg.prediction, amplitude[k], sigma[k]), (c.x0, c.x, c.eps, c.noise), c.before)
+            for k, c in steps
+        )
 
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""
@@ -248,12 +262,12 @@ class BoundDenoiser:
         return self.policy.model.observe(cond.steps, cond.context)
 
     @cached_property
-    def _hot(self) -> HotDecision | None:
+    def _hot(self) -> Running | None:
         hot = self.policy.hot
         if hot is None or self.run is not None or torch.is_grad_enabled():
             return None
         cond = self.decision.cond
-        return HotDecision(hot, hot.net.tokens(cond.steps, cond.context), self.plan)
+        return hot.decision(cond.steps, cond.context, self.plan)
 
     def cached(self, plan: Plan) -> BoundDenoiser:
         """The same network, run by a plan."""
@@ -279,15 +293,16 @@ class BoundDenoiser:
     def descend(
         self, x: Float[Tensor, "B Tp Da"], steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]
     ) -> Float[Tensor, "B Tp Da"]:
-        """Take sampler steps (k, coefficients), each with its noise: natively in one call, otherwise one by one."""
-        if self._hot is None:
-            for (k, c), drawn in zip(steps, noise, strict=True):
-                x0, eps = self(x, k)
-                x = step(c, x, x0, eps, drawn)
-            return x
-        prediction, schedule = self.policy.cfg.prediction, self.schedule
-        listed = tuple(
-            HotStep(k, split_coefs(prediction, schedule.sqrt_abar[k], schedule.sigma[k]), (c.x0, c.x, c.eps, c.noise))
-            for k, c in steps
+        """Take sampler steps (k, coefficients), each with its noise: in one call of an engine, otherwise one by one."""
+        engine = self.policy.hot
+        if engine is None or self._hot is None or (not engine.multistep and any(c.before for _, c in steps)):
+            return walk(self, x, steps, noise)
+        return self._hot.descend(x, self.policy.hot_steps(steps), noise, clip=self.policy.cfg.clip)
+
+
+def _require_plans(engine: Engine | None, sampler: Sampler) -> None:
+    if isinstance(sampler, Bac) and engine is not None and not engine.plans:
+        raise ConfigError(
+            "block-wise caching (bac, rti_bac) runs with accelerate=native or none only: use one of these, or another "
+            "sampler such as ddim10"
         )
-        return self._hot.descend(x, listed, noise, clip=self.policy.cfg.clip)

@@ -20,13 +20,14 @@ Where this differs from the authors' program, and why:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from policies.accel.hot_unet import HotUnet
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.networks.streaming_unet import StreamingUnet1D
 from policies.networks.unet1d import UnetCfg
@@ -117,6 +118,7 @@ class StreamingPolicy(ChunkPolicy):
         self.register_buffer("part", part, persistent=False)  # What does not fill a part belongs to the last.
         self._use(ladder(cfg.sampler, cfg.parts, cfg.diffusion_steps))
         self._memory: Mapping[str, Tensor] = {}
+        self.hot: HotUnet | None = None
 
     # Training.
 
@@ -146,6 +148,17 @@ class StreamingPolicy(ChunkPolicy):
         self._use(ladder(sampler, self.cfg.parts, self.cfg.diffusion_steps))
         self._lanes, self._memory = [], {}
 
+    def accelerate(self, how: str) -> None:
+        """Run the network by compiled programs from now on (``native``); weights must not change any more.
+
+        Raises:
+            ConfigError: another name.
+            DeviceUnavailable: no C++ compiler.
+        """
+        if how != "native":
+            raise ConfigError(f"accelerate={how} is not to be had for this policy: use native or none")
+        self.hot = HotUnet(self.model)
+
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""
         return self._memory["evaluations"]
@@ -172,11 +185,12 @@ class StreamingPolicy(ChunkPolicy):
         warm = memory["warm"] & (decision.elapsed == self.cfg.Ta)
         clean, noise = torch.zeros_like(memory["clean"]), torch.zeros_like(memory["noise"])
         used = torch.zeros_like(memory["evaluations"])
+        predict = self._predictor(decision.cond)
         for lanes, steps, start in ((warm, self._streaming, self._shift), (~warm, self._flat, self._begin)):
             if not bool(lanes.any()):
                 continue
             source = decision.noise.only(lanes)
-            a, b = self._denoise(decision, start(decision, source.draw()), steps, source)
+            a, b = self._denoise(predict, start(decision, source.draw()), steps, source)
             here = lanes[:, None, None]
             clean, noise = torch.where(here, a, clean), torch.where(here, b, noise)
             used = used + lanes * len(steps)
@@ -212,13 +226,25 @@ class StreamingPolicy(ChunkPolicy):
         x = self.sqrt_abar[k][:, None] * clean + self.sigma[k][:, None] * noise
         return torch.where(new, eps, x)
 
+    def _predictor(self, cond: Condition) -> Callable[[Tensor, Int[Tensor, " Tp"]], Tensor]:
+        """The network with a condition: of a chunk and its levels."""
+        if self.hot is None:
+            flat = cond.flat
+            return lambda x, k: self.model(x, k.expand(len(x), -1), flat)
+        hot = self.hot.decision(cond.steps, cond.context)
+        return lambda x, k: hot.predict(x, tuple(k.tolist()))
+
     def _denoise(
-        self, decision: Decision, x: Float[Tensor, "B Tp Da"], steps: list[_Step], source: LaneNoise
+        self,
+        predict: Callable[[Tensor, Int[Tensor, " Tp"]], Tensor],
+        x: Float[Tensor, "B Tp Da"],
+        steps: list[_Step],
+        source: LaneNoise,
     ) -> tuple[Float[Tensor, "B Tp Da"], Float[Tensor, "B Tp Da"]]:
         """Run the steps; returns the clean estimate and the noise that make up the chunk after the last of them."""
-        flat, x0 = decision.cond.flat, x
+        x0 = x
         for s in (step.to(x.device) for step in steps):
-            pred = self.model(x, s.k.expand(len(x), -1), flat)
+            pred = predict(x, s.k)
             x0, eps = split(self.cfg.prediction, x, pred, self.sqrt_abar[s.k][:, None], self.sigma[s.k][:, None])
             x0 = x0.clamp(-1, 1) if self.cfg.clip else x0
             x = s.coefs[0] * x0 + s.coefs[1] * x + s.coefs[2] * eps

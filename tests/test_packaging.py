@@ -91,7 +91,7 @@ def test_the_wheel_works_away_from_the_checkout(site, tmp_path):
 def test_the_installed_doctor_reads_the_requirements_of_the_wheel(site, tmp_path):
     script = "from robostack.cli.probes import requirements; print(*sorted({e for e, _ in requirements()}), sep=',')"
     done = away_from_the_checkout(site, tmp_path, script)
-    assert done.stdout.strip() == ",bench,dev,gen,report,sim,train", done.stderr
+    assert done.stdout.strip() == ",bench,dev,gen,onnx,report,sim,train", done.stderr
 
 
 def test_the_entry_point_is_the_command(site):

@@ -22,16 +22,17 @@ constexpr int ROWS = 16;  // 32 vector registers hold 16 rows of accumulators.
 constexpr int ROWS = 6;
 #endif
 constexpr int AHEAD = 64;  // Cache lines of weights to ask for in advance.
+constexpr int64_t CACHED = 1 << 17;  // Floats of transposed activations that stay in the level-2 cache.
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
 
 struct Op {
   int64_t kind;
-  int64_t n[8];
+  int64_t n[12];
   float f[8];
   void* p[9];
 };
 
-enum Kind { LINEAR, LAYERNORM, SELF_ATTENTION, CROSS_ATTENTION, COPY, ADD, STEP };
+enum Kind { LINEAR, LAYERNORM, SELF_ATTENTION, CROSS_ATTENTION, COPY, ADD, STEP, GROUPNORM };
 enum Epilogue { STORE, ACCUMULATE, GELU, MISH };
 
 // exp to 2 ulp: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; without branches, for the vectoriser.
@@ -62,20 +63,24 @@ inline float mish(float x) {
   return x * (w / (w + 2.0f));
 }
 
-// out (R x 16) = a^T (K x ROWS, transposed) times a panel (K x 16).
+// out (R x 16) = windows of a (rows of C, transposed, so that row i of column c is at[c * span + i]) times a panel
+// (taps x C x 16). Window r is the rows r to r + taps - 1, one tap each.
 template <int R>
-void product(const float* at, const float* panel, int64_t K, float* out) {
+void product(const float* at, int64_t span, const float* panel, int64_t C, int64_t taps, float* out) {
   Vec acc[R] = {};
-  for (int64_t k = 0; k < K; ++k) {
-    __builtin_prefetch(panel + (k + AHEAD) * LANES);
-    const Vec w = *reinterpret_cast<const Vec*>(panel + k * LANES);
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const float* a = at + tap;
+    for (int64_t c = 0; c < C; ++c, a += span, panel += LANES) {
+      __builtin_prefetch(panel + AHEAD * LANES);
+      const Vec w = *reinterpret_cast<const Vec*>(panel);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) acc[r] += w * at[k * ROWS + r];
+      for (int r = 0; r < R; ++r) acc[r] += w * a[r];
+    }
   }
   for (int r = 0; r < R; ++r) *reinterpret_cast<Vec*>(out + r * LANES) = acc[r];
 }
 
-using Product = void (*)(const float*, const float*, int64_t, float*);
+using Product = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*);
 const Product PRODUCTS[] = {
     nullptr, product<1>, product<2>, product<3>, product<4>, product<5>, product<6>,
 #ifdef __AVX512F__
@@ -94,44 +99,53 @@ struct Team {
   }
 };
 
-// dst (M x N, stride ldc) = epilogue(src (M x K, stride lda) W^T + bias); weights packed as [N / 16][K][16].
+// to = epilogue(y + add), the first `width` of 16 outputs.
+void finish(float* y, const float* add, int64_t epilogue, int64_t width, float* to) {
+  for (int c = 0; c < LANES; ++c) y[c] += add[c];
+  if (epilogue == GELU)
+    for (int c = 0; c < LANES; ++c) y[c] = gelu(y[c]);
+  else if (epilogue == MISH)
+    for (int c = 0; c < LANES; ++c) y[c] = mish(y[c]);
+  if (epilogue == ACCUMULATE)
+    for (int64_t c = 0; c < width; ++c) to[c] += y[c];
+  else
+    std::memcpy(to, y, width * sizeof(float));
+}
+
+// For B lanes: dst (T x N) = epilogue(windows of src (T + taps - 1 x C) W^T + bias), weights packed as
+// [N / 16][taps][C][16]. Lanes and rows lie as far apart as the operation says; one tap makes a linear layer.
 void linear(const Op& op, const Team& team) {
-  const int64_t M = op.n[0], N = op.n[1], K = op.n[2], lda = op.n[3], ldc = op.n[4], epilogue = op.n[5];
+  const int64_t B = op.n[0], T = op.n[1], N = op.n[2], C = op.n[3], taps = op.n[4], epilogue = op.n[9];
   const float* src = static_cast<const float*>(op.p[0]);
   const float* weights = static_cast<const float*>(op.p[1]);
   const float* bias = static_cast<const float*>(op.p[2]);
   float* dst = static_cast<float*>(op.p[3]);
-  const int64_t blocks = (M + ROWS - 1) / ROWS, panels = (N + LANES - 1) / LANES;
+  const int64_t in_lane = (T + ROWS - 1) / ROWS, blocks = B * in_lane, panels = (N + LANES - 1) / LANES;
+  const int64_t size = (ROWS + taps - 1) * C, together = std::min(blocks, std::max<int64_t>(1, CACHED / size));
   int64_t first, last;
   team.share(panels, first, last);
   if (first == last) return;
-  team.scratch.resize(blocks * ROWS * K);
-  float* at = team.scratch.data();
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t rows = std::min<int64_t>(ROWS, M - b * ROWS);
-    for (int64_t k = 0; k < K; ++k)
-      for (int64_t r = 0; r < rows; ++r) at[(b * K + k) * ROWS + r] = src[(b * ROWS + r) * lda + k];
-  }
-  for (int64_t j = first; j < last; ++j) {
-    const int64_t width = std::min<int64_t>(LANES, N - j * LANES);
-    float add[LANES] = {};
-    if (bias) std::memcpy(add, bias + j * LANES, width * sizeof(float));
-    for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t rows = std::min<int64_t>(ROWS, M - b * ROWS);
-      float out[ROWS * LANES];
-      PRODUCTS[rows](at + b * K * ROWS, weights + j * K * LANES, K, out);
-      for (int64_t r = 0; r < rows; ++r) {
-        float* y = out + r * LANES;
-        float* to = dst + (b * ROWS + r) * ldc + j * LANES;
-        for (int c = 0; c < LANES; ++c) y[c] += add[c];
-        if (epilogue == GELU)
-          for (int c = 0; c < LANES; ++c) y[c] = gelu(y[c]);
-        else if (epilogue == MISH)
-          for (int c = 0; c < LANES; ++c) y[c] = mish(y[c]);
-        if (epilogue == ACCUMULATE)
-          for (int64_t c = 0; c < width; ++c) to[c] += y[c];
-        else
-          std::memcpy(to, y, width * sizeof(float));
+  team.scratch.resize(together * size);
+  const auto row = [&](int64_t block) { return block % in_lane * ROWS; };
+  const auto rows = [&](int64_t block) { return std::min<int64_t>(ROWS, T - row(block)); };
+  for (int64_t begin = 0; begin < blocks; begin += together) {
+    const int64_t end = std::min(begin + together, blocks);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t span = rows(b) + taps - 1;
+      const float* from = src + b / in_lane * op.n[5] + row(b) * op.n[6];
+      float* at = team.scratch.data() + (b - begin) * size;
+      for (int64_t c = 0; c < C; ++c)
+        for (int64_t i = 0; i < span; ++i) at[c * span + i] = from[i * op.n[6] + c];
+    }
+    for (int64_t j = first; j < last; ++j) {
+      const int64_t width = std::min<int64_t>(LANES, N - j * LANES);
+      float add[LANES] = {}, out[ROWS * LANES];
+      if (bias) std::memcpy(add, bias + j * LANES, width * sizeof(float));
+      for (int64_t b = begin; b < end; ++b) {
+        const float* at = team.scratch.data() + (b - begin) * size;
+        PRODUCTS[rows(b)](at, rows(b) + taps - 1, weights + j * taps * C * LANES, C, taps, out);
+        float* to = dst + b / in_lane * op.n[7] + row(b) * op.n[8] + j * LANES;
+        for (int64_t r = 0; r < rows(b); ++r) finish(out + r * LANES, add, epilogue, width, to + r * op.n[8]);
       }
     }
   }
@@ -151,6 +165,67 @@ void layernorm(const Op& op, const Team& team) {
     for (int64_t j = 0; j < n; ++j) square += (x[j] - mean) * (x[j] - mean);
     const float scale = 1.0f / __builtin_sqrtf(square / n + 1e-5f);
     for (int64_t j = 0; j < n; ++j) y[j] = (x[j] - mean) * scale * gain[j] + bias[j];
+  }
+}
+
+// Replaces x (groups x width) by the means of the groups times `factor`.
+void spread(float* x, int64_t groups, int64_t width, float factor) {
+  for (int64_t g = 0; g < groups; ++g, x += width) {
+    float sum = 0;
+    for (int64_t c = 0; c < width; ++c) sum += x[c];
+    std::fill_n(x, width, sum * factor);
+  }
+}
+
+// For B lanes: dst (T x G w) = mish(group norm of src) [* scale + shift] [+ add]. Scales and shifts (2 G w) are the sum
+// of what the diffusion step says, `level`, and what lane b's condition says, `seen`. Threads share groups.
+void groupnorm(const Op& op, const Team& team) {
+  const int64_t B = op.n[0], T = op.n[1], G = op.n[2], w = op.n[3], C = G * w;
+  const float* level = static_cast<const float*>(op.p[5]);
+  int64_t first, last;
+  team.share(G, first, last);
+  const int64_t n = (last - first) * w, at = first * w, room = (n + LANES - 1) / LANES * LANES;
+  if (!n) return;
+  team.scratch.resize(5 * room);
+  float *mean = team.scratch.data(), *scale = mean + room, *offset = scale + room, *film = offset + room,
+        *shift = film + room;
+  std::memcpy(offset, static_cast<const float*>(op.p[2]) + at, n * sizeof(float));
+  for (int64_t b = 0; b < B; ++b) {
+    const float* src = static_cast<const float*>(op.p[0]) + b * op.n[4] + at;
+    std::fill_n(mean, 2 * room, 0.0f);
+    for (int64_t t = 0; t < T; ++t)
+      for (int64_t c = 0; c < n; ++c) mean[c] += src[t * op.n[5] + c];
+    spread(mean, last - first, w, 1.0f / (T * w));
+    for (int64_t t = 0; t < T; ++t)
+      for (int64_t c = 0; c < n; ++c) {
+        const float off = src[t * op.n[5] + c] - mean[c];
+        scale[c] += off * off;
+      }
+    spread(scale, last - first, w, 1.0f / (T * w));
+    const float* gain = static_cast<const float*>(op.p[1]) + at;
+    const float* seen = static_cast<const float*>(op.p[6]) + (level ? b * op.n[10] + at : 0);
+    for (int64_t c = 0; c < room; ++c) scale[c] = 1.0f / __builtin_sqrtf(scale[c] + 1e-5f);
+    for (int64_t c = 0; c < n; ++c) {
+      scale[c] *= gain[c];
+      film[c] = level ? level[at + c] + seen[c] : 1.0f;
+      shift[c] = level ? level[C + at + c] + seen[C + c] : 0.0f;
+    }
+    for (int64_t t = 0; t < T; ++t) {
+      const float* x = src + t * op.n[5];
+      const float* add = static_cast<const float*>(op.p[4]);
+      if (add) add += b * op.n[8] + t * op.n[9] + at;
+      float* y = static_cast<float*>(op.p[3]) + b * op.n[6] + t * op.n[7] + at;
+      // Always as many at a time: what vectors and what scalars compute differs in the last bit.
+      for (int64_t c = 0; c < n; c += LANES) {
+        const int64_t width = std::min<int64_t>(LANES, n - c);
+        float v[LANES] = {}, plus[LANES] = {};
+        std::memcpy(v, x + c, width * sizeof(float));
+        if (add) std::memcpy(plus, add + c, width * sizeof(float));
+        for (int i = 0; i < LANES; ++i)
+          v[i] = mish((v[i] - mean[c + i]) * scale[c + i] + offset[c + i]) * film[c + i] + shift[c + i] + plus[i];
+        std::memcpy(y + c, v, width * sizeof(float));
+      }
+    }
   }
 }
 
@@ -245,6 +320,7 @@ void run_op(const Op& op, const Team& team) {
     case LAYERNORM: return layernorm(op, team);
     case SELF_ATTENTION: return self_attention(op, team);
     case CROSS_ATTENTION: return cross_attention(op, team);
+    case GROUPNORM: return groupnorm(op, team);
     default: break;
   }
   if (team.rank) return;  // The rest is too small to be shared.

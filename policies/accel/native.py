@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
@@ -30,13 +31,14 @@ LANES = 16
 _SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
 _HUGE = 2 << 20
-_OP = np.dtype([("kind", "i8"), ("n", "i8", 8), ("f", "f4", 8), ("p", "u8", 9)])
+_SIZES, _VALUES, _TENSORS = 12, 8, 9
+_OP = np.dtype([("kind", "i8"), ("n", "i8", _SIZES), ("f", "f4", _VALUES), ("p", "u8", _TENSORS)])
 
 
 class Kind(IntEnum):
     """Operations of ``native.cpp``, in its order."""
 
-    LINEAR, LAYERNORM, SELF_ATTENTION, CROSS_ATTENTION, COPY, ADD, STEP = range(7)
+    LINEAR, LAYERNORM, SELF_ATTENTION, CROSS_ATTENTION, COPY, ADD, STEP, GROUPNORM = range(8)
 
 
 class Epilogue(IntEnum):
@@ -107,7 +109,45 @@ def packed(weight: Float[Tensor, "N K"]) -> Float[Tensor, "panels K 16"]:
     return torch.nn.functional.pad(weight, (0, 0, 0, panels * LANES - N)).view(panels, LANES, K).transpose(1, 2)
 
 
-def resident(tensors: Sequence[Tensor]) -> list[Tensor]:
+@dataclass(frozen=True)
+class Linear:
+    """A packed linear layer, or a convolution: a linear layer on windows of rows."""
+
+    weight: Float[Tensor, "panels K 16"]
+    bias: Float[Tensor, " N"] | None
+
+
+class Weights:
+    """Linear layers by number. They are to be added in the order of their use, which is that of the memory."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Tensor] = []
+        self._places: list[tuple[int, int | None]] = []
+        self._linears: list[Linear] = []
+
+    def add(self, weight: Float[Tensor, "N K"], bias: Float[Tensor, " N"] | None = None) -> int:
+        """Take a layer in; returns its number."""
+        assert not self._linears, "the buffer is full"
+        parts = [packed(weight.detach()), *([] if bias is None else [bias.detach()])]
+        at = len(self._tensors)
+        self._tensors += parts
+        self._places.append((at, None if bias is None else at + 1))
+        return len(self._places) - 1
+
+    def convolution(self, weight: Float[Tensor, "N C taps"], bias: Float[Tensor, " N"] | None = None) -> int:
+        """Take a convolution in; returns its number."""
+        return self.add(weight.detach().transpose(1, 2).flatten(1), bias)
+
+    def __getitem__(self, number: int) -> Linear:
+        """The layer of a number; from the first on, all of them lie in one buffer of huge pages."""
+        if not self._linears:
+            views = _resident(self._tensors)
+            self._tensors = []
+            self._linears = [Linear(views[a], None if b is None else views[b]) for a, b in self._places]
+        return self._linears[number]
+
+
+def _resident(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies in one buffer of huge pages, in their order, each aligned to a cache line."""
     starts = np.cumsum([0, *(-(-t.numel() // LANES) * LANES for t in tensors)])
     buffer = huge(int(starts[-1]))
@@ -135,23 +175,48 @@ class Program:
         def wide(items: Sequence, width: int) -> list:
             return [*items, *[0] * (width - len(items))]
 
-        self._rows.append((int(kind), wide(sizes, 8), wide(values, 8), wide(pointers, 9)))
+        row = (int(kind), wide(sizes, _SIZES), wide(values, _VALUES), wide(pointers, _TENSORS))
+        self._rows.append(row)
 
-    def linear(
+    def linear(self, src: Tensor, layer: Linear, dst: Tensor, epilogue: Epilogue = Epilogue.STORE) -> None:
+        """``dst = epilogue(windows of src W^T + bias)`` over the rows of (lanes, rows, columns) or (rows, columns).
+
+        Where ``src`` has more rows than ``dst``, the layer is a convolution along the rows. Rows may lie anywhere.
+        """
+        if src.dim() == 2:
+            src, dst = src[None], dst[None]
+        (B, T, N), C, taps = dst.shape, src.shape[2], 1 + src.shape[1] - dst.shape[1]
+        assert src.stride(2) == dst.stride(2) == 1, (src.stride(), dst.stride())
+        assert len(src) == B, (src.shape, dst.shape)
+        assert layer.weight.shape[:2] == (-(-N // LANES), taps * C), (layer.weight.shape, src.shape, dst.shape)
+        sizes = (B, T, N, C, taps, *src.stride()[:2], *dst.stride()[:2], int(epilogue))
+        self.add(Kind.LINEAR, sizes, (src, layer.weight, layer.bias, dst))
+
+    def groupnorm(
         self,
-        src: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        dst: Tensor,
-        epilogue: Epilogue = Epilogue.STORE,
-        width: int | None = None,
+        src: Float[Tensor, "B T C"],
+        groups: int,
+        affine: tuple[Float[Tensor, " C"], Float[Tensor, " C"]],
+        dst: Float[Tensor, "B T C"],
+        add: Float[Tensor, "B T C"] | None = None,
+        film: tuple[Float[Tensor, " F"], Float[Tensor, "B F"]] | None = None,
     ) -> None:
-        """``dst = epilogue(src W^T + bias)`` over the rows of 2-D views; ``width`` outputs, all of dst's by default."""
-        assert src.stride(1) == dst.stride(1) == 1, (src.stride(), dst.stride())
-        assert len(src) == len(dst), (src.shape, dst.shape)
-        assert weight.shape[1] == src.shape[1], (weight.shape, src.shape)
-        sizes = (len(src), width or dst.shape[1], src.shape[1], src.stride(0), dst.stride(0), int(epilogue))
-        self.add(Kind.LINEAR, sizes, (src, weight, bias, dst))
+        """``dst = mish(norm(src)) * scale + shift + add``.
+
+        Args:
+            src: activations.
+            groups: of channels.
+            affine: gain and bias of the normalisation.
+            dst: where to; may be ``add`` itself.
+            add: what is added; None for nothing.
+            film: two shares of (scales, shifts), F = 2 C: the diffusion step's and the condition's; None for 1 and 0.
+        """
+        B, T, C = src.shape
+        level, seen = (None, None) if film is None else film
+        assert all(t.stride(2) == 1 for t in (src, dst, *(() if add is None else (add,)))), "columns are contiguous"
+        added, lane = (0, 0) if add is None else add.stride()[:2], 0 if seen is None else seen.stride(0)
+        sizes = (B, T, groups, C // groups, *src.stride()[:2], *dst.stride()[:2], *added, lane)
+        self.add(Kind.GROUPNORM, sizes, (src, *affine, dst, add, level, seen))
 
     def run(self, threads: int) -> None:
         """Run all operations."""

@@ -116,9 +116,13 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> dict[
 
         return decide
 
-    native = policy_of_the_paper()
-    native.load_state_dict(policy.state_dict())
-    native.accelerate("native")
+    def accelerated(how: str) -> DiffusionPolicy:
+        twin = policy_of_the_paper()
+        twin.load_state_dict(policy.state_dict())
+        twin.accelerate(how)
+        return twin
+
+    native = accelerated("native")
     bac = Bac(DDIM(10))
     others = (a.repeat(8, 1, 1) + 0.1 * torch.randn(8, 1, 1) for a in (state, objects))
     observed = Observed(next(others), next(others))
@@ -137,6 +141,8 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> dict[
         "torch layers, diffusers' DDIM-10": stepped(reference),
         "our layers, diffusers' DDIM-10": stepped(net.predict),
         "ddim10": decide_with(policy, DDIM(10)),
+        "ddim10, onnx": decide_with(accelerated("onnx"), DDIM(10)),
+        "ddim10, compile": decide_with(accelerated("compile"), DDIM(10)),
         "ddim10, native": decide_with(native, DDIM(10)),
         f"bac ({bac.plan.share:.0%} of blocks), native": decide_with(native, bac),
         "ddim5, native": decide_with(native, DDIM(5)),

@@ -30,10 +30,15 @@ class StreamingUnet1D(ConditionalUnet1D):
         super().__init__(action_dim, cond_dim, cfg)
         self.diffusion_step_encoder = LevelsEncoder(Tp, cfg.step_dim)
 
+    def level(self, k: Int[Tensor, "B Tp"]) -> Conditioning:
+        """The levels' share of the scales and biases of all residual blocks, in the order of their use."""
+        features = nn.functional.mish(self.diffusion_step_encoder(k))
+        return tuple(nn.functional.linear(features, layer.weight[:, : self.step_dim]) for layer in self.films())
+
     def film(self, k: Int[Tensor, "B Tp"], cond: Float[Tensor, "B C"]) -> Conditioning:
         """Scales and biases of all residual blocks, in the order of their use."""
         features = nn.functional.mish(torch.cat([self.diffusion_step_encoder(k), cond], dim=-1))
-        return tuple(layer(features) for layer in self._films())
+        return tuple(layer(features) for layer in self.films())
 
     def forward(
         self, x: Float[Tensor, "B Tp Da"], k: Int[Tensor, "B Tp"], cond: Float[Tensor, "B C"]

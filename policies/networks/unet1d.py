@@ -132,6 +132,7 @@ class ConditionalUnet1D(Network):
         super().__init__()
         dims, d = cfg.down_dims, cfg.step_dim
         width = d + cond_dim
+        self.step_dim = d
 
         def pair(cin: int, cout: int) -> list[nn.Module]:
             return [ResidualBlock(cin, cout, width, cfg), ResidualBlock(cout, cout, width, cfg)]
@@ -151,7 +152,7 @@ class ConditionalUnet1D(Network):
         )
         self.final_conv = nn.Sequential(Conv1dBlock(dims[0], dims[0], cfg), nn.Conv1d(dims[0], action_dim, 1))
 
-    def _films(self) -> list[nn.Linear]:
+    def films(self) -> list[nn.Linear]:
         """The layers that make the scales and biases of all residual blocks, in the order of their use."""
         levels = [*self.down_modules, self.mid_modules, *self.up_modules]
         blocks = [cast(ResidualBlock, block) for level in levels for block in list(cast(nn.ModuleList, level))[:2]]
@@ -161,7 +162,7 @@ class ConditionalUnet1D(Network):
         """The diffusion step's share of the scales and biases of all residual blocks, in the order of their use."""
         features = nn.functional.mish(self.diffusion_step_encoder(k))
         d = features.shape[1]
-        return tuple(nn.functional.linear(features, linear.weight[:, :d]) for linear in self._films())
+        return tuple(nn.functional.linear(features, linear.weight[:, :d]) for linear in self.films())
 
     def observe(self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"]) -> Conditioning:
         """The condition's share."""
@@ -170,7 +171,7 @@ class ConditionalUnet1D(Network):
     def _seen(self, cond: Float[Tensor, "B C"]) -> Conditioning:
         features = nn.functional.mish(cond)
         width = cond.shape[1]
-        return tuple(nn.functional.linear(features, linear.weight[:, -width:], linear.bias) for linear in self._films())
+        return tuple(nn.functional.linear(features, linear.weight[:, -width:], linear.bias) for linear in self.films())
 
     def combine(self, level: Conditioning, observed: Conditioning) -> Conditioning:
         """Scales and biases."""

@@ -25,6 +25,17 @@ class Descending(Denoiser, Protocol):
         ...
 
 
+def walk(
+    denoiser: Denoiser, x: Tensor, steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]
+) -> Tensor:
+    """Take sampler steps (k, coefficients) one by one, each with its noise."""
+    before = None
+    for (k, c), drawn in zip(steps, noise, strict=True):
+        x0, eps = denoiser(x, k)
+        x, before = step(c, x, x0, eps, drawn, before), x0
+    return x
+
+
 @dataclass(frozen=True)
 class Ladder(ABC):
     """Descends ``steps`` levels of the schedule, evenly spaced, and remembers nothing between decisions."""
@@ -58,8 +69,21 @@ class Ladder(ABC):
         return state
 
     @abstractmethod
+    def table(self, schedule: NoiseSchedule) -> list[StepCoefs]:
+        """Coefficients of all steps, in the order of ``levels``."""
+
+    def listed(self, schedule: NoiseSchedule) -> list[tuple[int, StepCoefs]]:
+        """All steps: level and coefficients."""
+        levels = self.levels(len(schedule))
+        return [(k, c) for (k, _), c in zip(levels, self.table(schedule), strict=True)]
+
     def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
         """Draw a chunk."""
+        x, steps = noise.draw(), self.listed(denoiser.schedule)
+        drawn = [noise.draw() if c.noise else None for _, c in steps]
+        if isinstance(denoiser, Descending):
+            return denoiser.descend(x, steps, drawn), state
+        return walk(denoiser, x, steps, drawn), state
 
 
 @dataclass(frozen=True)
@@ -70,18 +94,9 @@ class OneStep(Ladder):
     def coefs(self, schedule: NoiseSchedule, k: int, k_next: int) -> StepCoefs:
         """Coefficients of one step."""
 
-    def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
-        """Draw a chunk."""
-        schedule = denoiser.schedule
-        x = noise.draw()
-        steps = [(k, self.coefs(schedule, k, k_next)) for k, k_next in self.levels(len(schedule))]
-        drawn = [noise.draw() if c.noise else None for _, c in steps]
-        if isinstance(denoiser, Descending):
-            return denoiser.descend(x, steps, drawn), state
-        for (k, c), extra in zip(steps, drawn, strict=True):
-            x0, eps = denoiser(x, k)
-            x = step(c, x, x0, eps, extra)
-        return x, state
+    def table(self, schedule: NoiseSchedule) -> list[StepCoefs]:
+        """Coefficients of all steps."""
+        return [self.coefs(schedule, k, k_next) for k, k_next in self.levels(len(schedule))]
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from torch import Tensor
 
-from policies.samplers.base import Denoiser, SamplerState
 from policies.samplers.diffusion import Ladder
-from policies.samplers.noise import LaneNoise
-from policies.samplers.schedule import NoiseSchedule
+from policies.samplers.schedule import NoiseSchedule, StepCoefs
 from robostack.errors import ConfigError
 
 SPACINGS = ("logsnr", "linspace")
 _TOP = 0.9  # of K: where DDIM-10 begins; above it the signal is below 0.16 and a step would be spent on nothing
-
-
-@dataclass(frozen=True)
-class MultistepCoefs:
-    """``x_next = x * x_k + x0 * x0_k + before * x0_of_the_step_before``."""
-
-    x: float
-    x0: float
-    before: float
 
 
 @dataclass(frozen=True)
@@ -66,33 +54,21 @@ class DPMpp(Ladder):
             ks = [int(k) for k in np.linspace(0, K - 1, self.steps + 1).round()[:0:-1]]
         return list(zip(ks, [*ks[1:], -1], strict=True))
 
-    def table(self, schedule: NoiseSchedule) -> list[MultistepCoefs]:
+    def table(self, schedule: NoiseSchedule) -> list[StepCoefs]:
         """Coefficients of all steps, in the order of ``levels``."""
-        table: list[MultistepCoefs] = []
+        table: list[StepCoefs] = []
         h_before: float | None = None
         for k, k_next in self.levels(len(schedule)):
             if k_next < 0:
-                table.append(MultistepCoefs(x=0.0, x0=1.0, before=0.0))
+                table.append(StepCoefs(x0=1.0, x=0.0, eps=0.0, noise=0.0))
                 continue
             h = schedule.log_snr(k_next) - schedule.log_snr(k)
             gain = float(schedule.sqrt_abar[k_next]) * -math.expm1(-h)
             extrapolation = 0.0 if h_before is None else 0.5 * h / h_before
             ratio = float(schedule.sigma[k_next] / schedule.sigma[k])
-            table.append(MultistepCoefs(x=ratio, x0=gain * (1 + extrapolation), before=-gain * extrapolation))
+            table.append(StepCoefs(gain * (1 + extrapolation), ratio, eps=0.0, noise=0.0, before=-gain * extrapolation))
             h_before = h
         return table
-
-    def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
-        """Draw a chunk."""
-        x, before = noise.draw(), None
-        for (k, _), c in zip(self.levels(len(denoiser.schedule)), self.table(denoiser.schedule), strict=True):
-            x0, _ = denoiser(x, k)
-            x = c.x0 * x0 + c.x * x if c.x else x0
-            if c.before:
-                assert before is not None, c
-                x = x + c.before * before
-            before = x0
-        return x, state
 
 
 @lru_cache(maxsize=64)

@@ -24,12 +24,13 @@ PREDICTIONS: tuple[str, ...] = ("epsilon", "sample", "v")
 
 @dataclass(frozen=True)
 class StepCoefs:
-    """``x_next = x0 * x0_hat + x * x_k + eps * eps_hat + noise * N(0, I)``."""
+    """``x_next = x0 * x0_hat + x * x_k + eps * eps_hat + noise * N(0, I) + before * x0_hat_of_the_step_before``."""
 
     x0: float
     x: float
     eps: float
     noise: float
+    before: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,10 @@ def target(prediction: str, x0: Tensor, eps: Tensor, sqrt_abar: Tensor | float, 
     return sqrt_abar * eps - sigma * x0
 
 
-def step(c: StepCoefs, x: Tensor, x0: Tensor, eps: Tensor, noise: Tensor | None) -> Tensor:
-    """One sampler step; ``noise`` may be None when its coefficient is 0."""
+def step(
+    c: StepCoefs, x: Tensor, x0: Tensor, eps: Tensor, noise: Tensor | None, before: Tensor | None = None
+) -> Tensor:
+    """One sampler step; ``noise`` and ``before`` may be None when their coefficients are 0."""
     out = c.x0 * x0
     if c.x:
         out = out + c.x * x
@@ -154,4 +157,7 @@ def step(c: StepCoefs, x: Tensor, x0: Tensor, eps: Tensor, noise: Tensor | None)
     if c.noise:
         assert noise is not None, c
         out = out + c.noise * noise
+    if c.before:
+        assert before is not None, c
+        out = out + c.before * before
     return out

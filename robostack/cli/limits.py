@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robostack.errors import ConfigError, UnknownName
-from robostack.runtime.execution import EXECUTORS
+from robostack.runtime.execution import ACCELERATIONS, EXECUTORS
 from robostack.runtime.latency import LatencyModel
 
 AUTO = "auto"
@@ -22,7 +22,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "up": ("auto", "y", "z"),
     "rule": ("frontier", "uniform"),
     "execution": tuple(EXECUTORS),
-    "accelerate": ("none", "native"),
+    "accelerate": ACCELERATIONS,
 }
 """Settings with fixed choices."""
 

@@ -134,7 +134,7 @@ def package(extra: str, requirement: str) -> Check:
     except ModuleNotFoundError:
         return Check(_group(extra), requirement, "missing", "packaging is not installed", install_command(extra))
     wanted = Requirement(requirement)
-    necessary = extra not in ("dev", "gen", "bench")
+    necessary = extra not in ("dev", "gen", "bench", "onnx")
     try:
         version = importlib.metadata.version(wanted.name)
     except importlib.metadata.PackageNotFoundError:

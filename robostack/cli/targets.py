@@ -19,6 +19,7 @@ _EXTRAS = {
     "sim": ("mujoco", "gymnasium", "PIL", "example_robot_data"),
     "train": ("torch", "lerobot", "safetensors", "tensorboard", "wandb"),
     "report": ("av", "matplotlib"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "bench": ("gym_pusht", "pymunk", "pygame", "cv2", "shapely"),
 }
 

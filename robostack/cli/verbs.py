@@ -83,6 +83,15 @@ VERBS: dict[str, Verb] = {
             ),
         ),
         Verb(
+            "export",
+            "checkpoint -> one ONNX file that acts without torch, checked against the policy",
+            "export checkpoint=<folder> [sampler=ddim10] [key=value ...]",
+            (
+                "robostack export checkpoint=outputs/my_policy out=robot",
+                "robostack export checkpoint=outputs/my_policy sampler=dpmpp5 out=robot",
+            ),
+        ),
+        Verb(
             "bench",
             "policies x samplers x executions on the same data, seeds and scenes",
             "bench policies [key=value ...]",

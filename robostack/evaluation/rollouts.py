@@ -130,7 +130,7 @@ def evaluate(
         sampler: name of the policy's sampler.
         execution: name in ``EXECUTORS``.
         latency: how long decisions take while the world goes on; see ``LatencyModel.parse``.
-        accelerate: ``native`` for compiled programs where the policy has them, else ``none``.
+        accelerate: what runs the policy's network, one of ``ACCELERATIONS``.
         out_dir: where episodes are logged.
         progress: whether to show a progress bar.
         pool: a ``worker_pool(workers, idle, ())`` that many evaluations share, which saves its start-up.

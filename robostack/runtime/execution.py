@@ -59,6 +59,9 @@ EXECUTORS.add("rtc_vjp", Execution(jacobian="vjp"))
 EXECUTORS.add("rti", Execution(every=1))
 EXECUTORS.add("ensemble", Execution(every=1, merge="ensemble"))
 
+ACCELERATIONS = ("none", "native", "onnx", "compile", "cuda_graph")
+"""What may run a policy's network; the kernel only knows the names."""
+
 
 class Executor:
     """Runs a policy on one lane: observations come without leading axes, and each has an action as its answer.

@@ -152,6 +152,14 @@ def toy_rollouts(policy: Policy, count: int, seed: int = 10**9) -> tuple[float, 
     return float(world.success().mean()), world.grasp_error
 
 
+@pytest.fixture(scope="session", autouse=True)
+def native_cache(tmp_path_factory):
+    """Compiled programs do not go to the home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def demos() -> EpisodeArrays:
     return toy_demos(6)

@@ -23,14 +23,6 @@ compiled = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"
 SMALL = TransformerCfg(n_layer=2, n_head=2, n_emb=48, p_drop_attn=0.1)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def native_cache(tmp_path_factory):
-    """No test writes into the home directory."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def make(demos, **values):
     torch.manual_seed(0)
     cfg = DiffusionTransformerCfg(**{"Tp": 7, "Ta": 4, "encoder": (), "network": SMALL} | values)
@@ -96,9 +88,7 @@ def test_native_lanes_do_not_depend_on_each_other(demos, observe):
         np.testing.assert_allclose(alone[:, 0], together[:, lane], atol=1e-5)
 
 
-def test_accelerations_that_are_not_to_be_had_are_refused(demos, tiny, monkeypatch):
-    with pytest.raises(ConfigError, match="accelerate=native .* native on transformers"):
-        DiffusionPolicy(tiny, demos.features).accelerate("native")
+def test_accelerations_that_are_not_to_be_had_are_refused(demos, monkeypatch):
     with pytest.raises(ConfigError, match="accelerate=tensorrt"):
         make(demos).accelerate("tensorrt")
     with pytest.raises(ConfigError, match="n_cond_layers=0"):

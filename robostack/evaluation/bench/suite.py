@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robostack.errors import ConfigError
+from robostack.runtime.execution import ACCELERATIONS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Cell:
     Attributes:
         policy: name of a ``PolicyRow``.
         sampler, execution: names.
-        accelerate: ``none``, or ``native`` for compiled programs.
+        accelerate: one of ``ACCELERATIONS``.
         against: key of the cell that it must not be worse than; empty for none.
     """
 
@@ -60,7 +61,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """``policy:sampler:execution``, and ``:native`` where it is accelerated."""
+        """``policy:sampler:execution``, and for example ``:native`` where it is accelerated."""
         how = "" if self.accelerate == "none" else f":{self.accelerate}"
         return f"{self.policy}:{self.sampler}:{self.execution}{how}"
 
@@ -139,11 +140,11 @@ def _policy(name: str, row: Mapping[str, Any]) -> PolicyRow:
 
 
 def _cell(row: str) -> Cell:
-    """``policy:sampler:execution[:native]``, or that and ``vs`` another."""
+    """``policy:sampler:execution[:native]`` or another acceleration, or that and ``vs`` another."""
     own, _, against = (part.strip() for part in row.partition(" vs "))
     policy, sampler, execution, *how = own.split(":")
-    if how not in ([], ["native"]):
-        raise ValueError(f"'{own}' ends with '{':'.join(how)}', not with native")
+    if how and (len(how) > 1 or how[0] not in ACCELERATIONS[1:]):
+        raise ValueError(f"'{own}' ends with '{':'.join(how)}', not with {', '.join(ACCELERATIONS[1:])}")
     return Cell(policy, sampler, execution, against, *how)
 
 

@@ -1,0 +1,253 @@
+"""A policy as one ONNX file, for robot computers without torch.
+
+The graph takes what the sensors say and gives what the controller needs, in physical units and the world frame: frames,
+normalisers, encoder, the whole loop of the sampler and its coefficients are inside. Only noise comes from outside, so
+that a decision is a function of its inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from policies.accel.loop import Tables
+from policies.accel.onnx_graph import (
+    LANES,
+    OPSET,
+    check_size,
+    exported,
+    exported_body,
+    joined,
+    lanes,
+    lanes_axes,
+    level_names,
+    observed_names,
+    open_session,
+    require_onnx,
+)  # fmt: skip
+from policies.checkpoint import load_policy
+from policies.diffusion import DiffusionPolicy
+from policies.networks.base import Conditioning
+from policies.samplers import seeded
+from policies.samplers.diffusion import Ladder
+from policies.units import Units
+from robostack import __version__
+from robostack.data.atomic import write_atomic
+from robostack.errors import CheckpointError, ConfigError
+
+GRAPH, ABOUT = "policy.onnx", "policy.json"
+FORMAT, VERSION = "robostack.export", 1
+TOLERANCE = 1e-4
+"""Largest difference to the policy [network units, in which actions span -1 to 1]."""
+_LANES_TRIED = (1, 3)
+_UNITS = {
+    "x, y, z": "m, in the world frame",
+    "r1 to r6": "first two columns of the rotation matrix",
+    "gripper": "opening, 0 closed to 1 open",
+    "joints": "rad",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        graph, about: the files.
+        sampler: of which the graph takes the steps.
+        evaluations: of the network in a decision.
+        difference: largest deviation from the policy that was seen [network units].
+        megabytes: size of the graph.
+    """
+
+    graph: Path
+    about: Path
+    sampler: str
+    evaluations: int
+    difference: float
+    megabytes: float
+
+
+class _Before(nn.Module):
+    """From observations to what the loop needs."""
+
+    def __init__(self, policy: DiffusionPolicy):
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, state: Tensor, noise: Tensor, *objects: Tensor) -> tuple[Tensor, Tensor, Conditioning]:
+        seen = objects[0] if objects else state.new_zeros(*state.shape[:2], 0)
+        cond, units = self.policy.condition(state, seen)
+        return torch.zeros_like(noise), units.origin, self.policy.model.observe(cond.steps, cond.context)
+
+
+class _After(nn.Module):
+    """From the chunk to the actions that are due."""
+
+    def __init__(self, policy: DiffusionPolicy):
+        super().__init__()
+        self.frame, self.norm, self.past = policy.frame, policy.action_norm, policy.cfg.To - 1
+
+    def forward(self, chunk: Tensor, origin: Tensor) -> Tensor:
+        return Units(self.frame, self.norm, origin).decode(chunk)[:, self.past :]
+
+
+def export_policy(checkpoint: Path | str, folder: Path | str, *, sampler: str) -> Exported:
+    """Write ``policy.onnx`` and ``policy.json`` into a folder, after comparing the graph with the policy.
+
+    Raises:
+        CheckpointError: unusable, or the graph differs from the policy.
+        ConfigError: another kind of policy, or a sampler that one graph cannot be.
+        UnknownName: no such sampler.
+        MissingExtra: the packages for ONNX are not installed.
+    """
+    require_onnx()
+    policy, folder = load_policy(checkpoint, sampler=sampler), Path(folder)
+    if not isinstance(policy, DiffusionPolicy):
+        raise ConfigError(f"{checkpoint} holds a {type(policy).__name__}: only diffusion policies can be exported")
+    steps = _steps(policy, sampler)
+    check_size(policy)
+    model = graph_of(policy, steps)
+    difference = _difference(policy, steps, model)
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"{checkpoint}: the graph's actions differ from the policy's by {difference:.1e} of their range, more than "
+            f"{TOLERANCE:.0e}: nothing was written; try another sampler, and report it"
+        )
+    about = _about(policy, steps, model, difference, sampler)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / GRAPH, model)
+    write_atomic(folder / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+    return Exported(
+        folder / GRAPH, folder / ABOUT, about["sampler"]["name"], len(steps.levels(len(policy.schedule))), difference,
+        len(model) / 1e6,
+    )  # fmt: skip
+
+
+def _steps(policy: DiffusionPolicy, name: str) -> Ladder:
+    steps = policy.sampler
+    if not isinstance(steps, Ladder) or any(c.noise for c in steps.table(policy.schedule)):
+        raise ConfigError(
+            f"sampler={name} remembers past decisions or draws noise at every step, and one graph is one decision: "
+            "export with a deterministic one such as ddim10 or dpmpp5"
+        )
+    return steps
+
+
+def graph_of(policy: DiffusionPolicy, steps: Ladder) -> bytes:
+    """The serialised graph; the same policy gives the same bytes."""
+    cfg, features = policy.cfg, policy.features
+    numbers, levels = Tables(policy.model)(policy.hot_steps(steps.listed(policy.schedule)), clip=cfg.clip)
+    constants = {"numbers": numbers.numpy(), **_named(level_names(levels), levels)}
+    before, after = _Before(policy), _After(policy)
+    chunk = (cfg.Tp, len(features.action))
+    with torch.inference_mode(False), torch.no_grad():
+        two, three = (_zeros(policy, count) for count in (2, 3))
+        _, origin, observed = before(*two.values())
+        axes = lanes_axes(observed, before(*three.values())[2])
+    names = ["before", "origin", *observed_names(observed)]
+    dynamic = (lanes(), lanes(), (lanes(),) * (len(two) - 2))
+    first = exported(before, tuple(two.values()), dynamic, list(two), names)
+    body = exported_body(policy.model, chunk, observed, axes)
+    last = exported(after, (torch.zeros(2, *chunk), origin), (lanes(), lanes()), ["chunk", "origin"], ["actions"])
+    return joined(first, body, last, start="noise", constants=constants, drawn=False)
+
+
+def _zeros(policy: DiffusionPolicy, count: int) -> dict[str, Tensor]:
+    """Inputs of the graph by name, all zero; a task without objects has none for them."""
+    features, cfg = policy.features, policy.cfg
+    inputs = {
+        "state": torch.zeros(count, cfg.To, len(features.state)),
+        "noise": torch.zeros(count, cfg.Tp, len(features.action)),
+    }
+    if features.environment_state:
+        inputs["environment_state"] = torch.zeros(count, cfg.To, len(features.environment_state))
+    return inputs
+
+
+def _named(names: list[str], tensors: Conditioning) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+
+
+def _difference(policy: DiffusionPolicy, steps: Ladder, model: bytes) -> float:
+    """Largest deviation of the graph's actions from the policy's on observations within the data's limits."""
+    session, worst = open_session(model, torch.get_num_threads()), 0.0
+    past = policy.cfg.To - 1
+    scale = policy.action_norm.scale[past:] if policy.cfg.per_step else policy.action_norm.scale
+    for count in _LANES_TRIED:
+        inputs = _zeros(policy, count)
+        generator = seeded(count)
+        with torch.inference_mode():
+            for name, norm in (("state", policy.state_norm), ("environment_state", policy.object_norm)):
+                if name in inputs:
+                    shape = inputs[name].shape
+                    inputs[name] = norm.inverse(2 * torch.rand(shape, generator=generator) - 1)
+            objects = inputs.get("environment_state", torch.zeros(count, past + 1, 0))
+            if policy.frame.relative and "environment_state" in inputs:  # from the policy's frame into the world
+                objects = 2 * objects - policy.frame.objects(objects, policy.frame.origin(inputs["state"]))
+                inputs["environment_state"] = objects
+            seeds = range(count)
+            inputs["noise"] = policy.noise([seeded(seed) for seed in seeds]).draw()
+            noise = policy.noise([seeded(seed) for seed in seeds])
+            expected = policy.sample(inputs["state"], objects, noise, sampler=steps)[0][:, past:]
+        (actions,) = session.run(["actions"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        deviation = float(((torch.from_numpy(np.asarray(actions)) - expected) * scale).abs().max())
+        worst = max(worst, deviation) if deviation == deviation else deviation
+    return worst
+
+
+def _about(policy: DiffusionPolicy, steps: Ladder, model: bytes, difference: float, sampler: str) -> dict[str, Any]:
+    import onnx
+    import onnxruntime
+
+    cfg, features = policy.cfg, policy.features
+    assert policy.origin is not None
+    levels = [k for k, _ in steps.levels(len(policy.schedule))]
+    sizes = {name: [LANES, *tensor.shape[1:]] for name, tensor in _zeros(policy, 1).items()}
+    norms = (
+        ("state", policy.state_norm),
+        ("environment_state", policy.object_norm),
+        ("action", policy.action_norm),
+    )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "graph": {"file": GRAPH, "sha256": hashlib.sha256(model).hexdigest(), "opset": OPSET},
+        "weights": policy.origin.weights,
+        "task_id": policy.task_id,
+        "language": policy.language,
+        "features": features.to_dict(),
+        "units": _UNITS,
+        "horizon": {"To": cfg.To, "Tp": cfg.Tp, "Ta": cfg.Ta},
+        "inputs": {name: {"type": "float32", "shape": size} for name, size in sizes.items()},
+        "outputs": {
+            "actions": {"type": "float32", "shape": [LANES, cfg.Tp - cfg.To + 1, len(features.action)]},
+        },
+        "meaning": {
+            "state": "the last To observations, oldest first; columns are features.state",
+            "environment_state": "of the objects, likewise; columns are features.environment_state",
+            "noise": "independent standard normal numbers",
+            "actions": "the first is due at the last observation, the next 1 / rate_hz later; Ta of them are executed",
+        },
+        "sampler": {"name": sampler, "steps": repr(steps), "levels": levels},
+        "normalisation": {
+            "inside the graph": True,
+            "frame": "gripper" if policy.frame.relative else "world",
+            **{
+                name: {"scale": norm.scale.tolist(), "offset": norm.offset.tolist(), "rule": "x * scale + offset"}
+                for name, norm in norms
+            },
+        },
+        "difference": {"largest": difference, "tolerance": TOLERANCE, "unit": "actions normalised to -1 to 1"},
+        "versions": {
+            "robostack": __version__, "torch": torch.__version__, "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    }  # fmt: skip
