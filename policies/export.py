@@ -35,6 +35,7 @@ from policies.accel.onnx_graph import (
 from policies.checkpoint import load_policy
 from policies.diffusion import DiffusionPolicy
 from policies.networks.base import Conditioning
+from policies.observed import Observed
 from policies.samplers import seeded
 from policies.samplers.diffusion import Ladder
 from policies.units import Units
@@ -84,7 +85,7 @@ class _Before(nn.Module):
 
     def forward(self, state: Tensor, noise: Tensor, *objects: Tensor) -> tuple[Tensor, Tensor, Conditioning]:
         seen = objects[0] if objects else state.new_zeros(*state.shape[:2], 0)
-        cond, units = self.policy.condition(state, seen)
+        cond, units = self.policy.condition(Observed(state, seen))
         return torch.zeros_like(noise), units.origin, self.policy.model.observe(cond.steps, cond.context)
 
 
@@ -196,7 +197,7 @@ def _difference(policy: DiffusionPolicy, steps: Ladder, model: bytes) -> float:
             seeds = range(count)
             inputs["noise"] = policy.noise([seeded(seed) for seed in seeds]).draw()
             noise = policy.noise([seeded(seed) for seed in seeds])
-            expected = policy.sample(inputs["state"], objects, noise, sampler=steps)[0][:, past:]
+            expected = policy.sample(Observed(inputs["state"], objects), noise, sampler=steps)[0][:, past:]
         (actions,) = session.run(["actions"], {name: tensor.numpy() for name, tensor in inputs.items()})
         deviation = float(((torch.from_numpy(np.asarray(actions)) - expected) * scale).abs().max())
         worst = max(worst, deviation) if deviation == deviation else deviation
