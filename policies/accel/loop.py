@@ -42,6 +42,18 @@ class Body(nn.Module):
         return of_x0 * x0 + of_x * x + of_eps * eps + of_noise * noise + of_before * before, x0
 
 
+class Observe(nn.Module):
+    """The part of a network that runs once per decision."""
+
+    def __init__(self, net: Network):
+        super().__init__()
+        self.net = net
+
+    def forward(self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"]) -> Conditioning:
+        """What the network makes of a condition."""
+        return self.net.observe(steps, context)
+
+
 def only_predict(k: int) -> HotStep:
     """A step whose result is the network's output."""
     return HotStep(k, (0.0, 1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))

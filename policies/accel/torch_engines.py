@@ -18,21 +18,9 @@ from torch import Tensor, nn
 
 from policies.accel.bac_plan import Plan
 from policies.accel.hot import HotStep
-from policies.accel.loop import Body, Tables, only_predict
+from policies.accel.loop import Body, Observe, Tables, only_predict
 from policies.networks.base import Conditioning, Network
 from robostack.errors import DeviceUnavailable
-
-
-class Observe(nn.Module):
-    """The part of a network that runs once per decision."""
-
-    def __init__(self, net: Network):
-        super().__init__()
-        self.net = net
-
-    def forward(self, steps: Tensor, context: Tensor) -> Conditioning:
-        """What the network makes of a condition."""
-        return self.net.observe(steps, context)
 
 
 @dataclass(frozen=True)
