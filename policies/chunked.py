@@ -160,7 +160,7 @@ class ChunkPolicy(TrainablePolicy):
         """What the network is told about observations in physical units, and the units of its actions."""
         origin = self.frame.origin(state)
         steps = torch.cat([self.state_norm(state), self.object_norm(self.frame.objects(objects, origin))], dim=-1)
-        context = self.encoder(steps.flatten(1)) if self.cfg.encoder else steps.new_zeros((len(steps), 0))
+        context = self.encoder(steps.flatten(1)) if self.cfg.encoder else steps.new_zeros((steps.shape[0], 0))
         return Condition(steps, context), Units(self.frame, self.action_norm, origin, self.discrete)
 
     # Acting.
