@@ -7,10 +7,7 @@ copy of them for every step. Nothing of the machine or the time gets into a grap
 from __future__ import annotations
 
 import importlib.util
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.accel.loop import NUMBERS, Body
+from policies.accel.loop import NUMBERS, Body, quiet
 from policies.networks.base import Conditioning, Network
 from robostack.errors import ConfigError, MissingExtra
 
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 OPSET = 20  # the first with Gelu
 LANES, STEPS = "lanes", "steps"
 _STEP = "step_"
-_OWN_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated",)
 _LARGEST = 1_900_000_000  # bytes of weights: a protobuf message ends at 2 GiB
 
 
@@ -82,7 +78,7 @@ def exported(
 ) -> Any:
     """A module as an ``onnx.ModelProto``; by default, the first axis of all its tensors counts lanes."""
     dynamic = (_lanes(),) * len(args) if dynamic is None else dynamic
-    with torch.inference_mode(False), torch.no_grad(), _quiet():
+    with torch.inference_mode(False), torch.no_grad(), quiet():
         program = torch.onnx.export(
             torch.export.export(module.eval(), args, dynamic_shapes=dynamic),
             input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, verbose=False,
@@ -209,21 +205,6 @@ def _value(name: str, like: Any, leading: str | None = None) -> Any:
     kind = like.type.tensor_type
     sizes = [LANES if d.dim_param else d.dim_value for d in kind.shape.dim]
     return helper.make_tensor_value_info(name, kind.elem_type, sizes if leading is None else [leading, *sizes])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's exporter warns of its own dependencies, and logs what it does."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings():
-        for message in _OWN_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def open_session(model: bytes, threads: int, count: int | None = None) -> onnxruntime.InferenceSession:
