@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from policies.accel.calibrate import calibrate
-from policies.bench.timing import Contender, Work, parser, report, work_of
+from policies.bench.timing import Contender, Work, parser, report, start, work_of
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.base import Network
@@ -133,7 +133,7 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> list[
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, report, and write JSON where asked to."""
-    args = parser("Latency of one decision of the transformer policy.", rounds=40).parse_args(argv)
+    args = start(parser("Latency of one decision of the transformer policy.", rounds=40), argv)
     made = contenders(policy_of_the_paper(), torch.randn(1, 2, 10), torch.randn(1, 2, 9))
     report(args, made, [made[0].name])
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from policies.base import TrainablePolicy
 from policies.bench.latency import bench_features, denoising
-from policies.bench.timing import Contender, Work, parser, report, work_of
+from policies.bench.timing import Contender, Work, parser, report, start, work_of
 from policies.convert import to_lerobot
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.lerobot import LerobotDiffusionCfg, build_diffusion
@@ -118,13 +118,15 @@ def _work(policy: DiffusionPolicy, evaluations: int) -> Work:
 
 def _equal(network: UnetCfg) -> list[Contender]:
     """The U-Nets of lerobot and ours with the same weights."""
-    cfg = DiffusionCfg(frame="world", per_step=False, encoder=(), prediction="epsilon", network=network)
+    # A random network's estimate of the noise ends at the limits of the data in every step; its sample does not.
+    cfg = DiffusionCfg(frame="world", per_step=False, encoder=(), prediction="sample", network=network)
     ours, widths = _policy(cfg), _widths(network)
     parts = to_lerobot(ours)
     theirs: Any = build_diffusion(
         LerobotDiffusionCfg(
             n_obs_steps=cfg.To, horizon=cfg.Tp, n_action_steps=cfg.Ta, down_dims=network.down_dims,
             kernel_size=network.kernel, n_groups=network.groups, diffusion_step_embed_dim=network.step_dim,
+            prediction_type=cfg.prediction,
         ),
         bench_features(),
     )  # fmt: skip
@@ -183,7 +185,7 @@ def main(argv: Sequence[str] | None = None, sizes: Sizes | None = None) -> None:
     """Measure, report, and write JSON where asked to."""
     options = parser("Latency of one decision against lerobot's DiffusionPolicy.", rounds=10)
     options.add_argument("--full", action="store_true", help="one whole decision of lerobot's default: up to a minute")
-    args = options.parse_args(argv)
+    args = start(options, argv)
     report(args, *contenders(sizes or Sizes(), full=args.full))
 
 

@@ -185,9 +185,15 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
+def start(options: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, and let the log appear; before any library sets up a log of its own."""
+    args = options.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    return args
+
+
 def report(args: argparse.Namespace, contenders: Sequence[Contender], references: Sequence[str]) -> None:
     """Measure with each number of threads, log a table, and write JSON where asked to."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     cores, threads_before, found = sorted(os.sched_getaffinity(0)), torch.get_num_threads(), {}
     try:
         for threads in args.threads:
