@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from robostack.cli import main
 
-SMALL = ("n=3", "workers=1", "cameras=[front]", "image_size=64", "points=64", "progress=false")
+SMALL = ("n=2", "workers=1", "cameras=[front]", "image_size=64", "points=64", "progress=false")
 SIZES = ("policy.steps=4", "policy.batch_size=4", "policy.threads=1", "policy.network.down_dims=[8,16]")
 
 
