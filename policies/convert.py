@@ -184,7 +184,8 @@ def to_lerobot(policy: DiffusionPolicy) -> LerobotPolicy:
         raise ConfigError("lerobot's DiffusionPolicy is a U-Net: only policy=diffusion_unet can be converted")
     for name, found, wanted in (
         ("frame", "gripper" if policy.frame.relative else "world", "world"), ("per_step", cfg.per_step, False),
-        ("encoder", tuple(cfg.encoder), ()), ("prediction", "sample" if cfg.prediction != "v" else "v", "sample"),
+        ("image", cfg.image, None), ("points", cfg.points, None), ("encoder", tuple(cfg.encoder), ()),
+        ("prediction", "sample" if cfg.prediction != "v" else "v", "sample"),
     ):  # fmt: skip
         if found != wanted:
             raise ConfigError(f"lerobot's DiffusionPolicy has no {name}={found}: train with {name}={wanted} to convert")

@@ -39,15 +39,15 @@ def read_images(root: Path, info: dict, camera: str) -> UInt8[np.ndarray, "N H W
         StorageError: the disk for temporary files is full.
         MissingExtra: the decoder is not installed.
     """
-    key = f"{PREFIX}{camera}"
-    feature = info["features"].get(key, {})
-    if feature.get("dtype") not in ("video", "image"):
-        present = [name.removeprefix(PREFIX) for name in info["features"] if name.startswith(PREFIX)]
+    sizes = {name: (height, width) for name, height, width in cameras_of(info)}
+    if camera not in sizes:
         raise DataError(
-            f"{root} has no pictures of camera '{camera}', only of: {', '.join(present) or 'none'}; record it with  "
+            f"{root} has no pictures of camera '{camera}', only of: {', '.join(sizes) or 'none'}; record it with  "
             f"robostack demos cameras=[{camera}]"
         )
-    height, width = int(feature["shape"][0]), int(feature["shape"][1])
+    height, width = sizes[camera]
+    key = camera if camera in info["features"] else f"{PREFIX}{camera}"
+    feature = info["features"][key]
     read = _video_frames if feature["dtype"] == "video" else _stored_frames
     size, rows = height * width * 3, int(info["total_frames"])
     with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
@@ -65,6 +65,18 @@ def read_images(root: Path, info: dict, camera: str) -> UInt8[np.ndarray, "N H W
         if found != rows:
             raise DataError(f"{root} holds {found} of {rows} pictures of camera '{camera}': {_AGAIN}")
         return np.memmap(file, np.uint8, "r", shape=(rows, height, width, 3))
+
+
+def cameras_of(info: dict) -> tuple[tuple[str, int, int], ...]:
+    """(name, height, width) of all cameras; one whose key does not begin as usual is called by its whole key."""
+    found = []
+    for key, feature in info["features"].items():
+        if feature.get("dtype") in ("image", "video"):
+            shape, names = feature["shape"], feature.get("names")
+            known = isinstance(names, list) and {"height", "width"} <= set(names)
+            height, width = (shape[names.index(axis)] for axis in ("height", "width")) if known else shape[:2]
+            found.append((key.removeprefix(PREFIX), int(height), int(width)))
+    return tuple(found)
 
 
 def _video_frames(root: Path, info: dict, key: str) -> Iterator[tuple[int, np.ndarray]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import one_line, read_json
-from robostack.data.lerobot_images import read_images
+from robostack.data.lerobot_images import cameras_of, read_images
 from robostack.errors import DataError, MissingExtra
 from robostack.types import Features
 
@@ -144,12 +144,11 @@ def _features(root: Path, info: dict, manifest: Mapping | None) -> Features:
             raise DataError(f"{root}/{MANIFEST} is damaged ({one_line(error)}): {_AGAIN}") from error
         return replace(features, cameras=cameras, points=points)
     state, action = _names(info, "observation.state"), _names(info, "action")
-    images = {k: v["shape"] for k, v in info["features"].items() if v.get("dtype") in ("image", "video")}
     return Features(
         state=state,
         environment_state=_names(info, "observation.environment_state"),
         action=action,
-        cameras=tuple((k.removeprefix("observation.images."), int(s[0]), int(s[1])) for k, s in images.items()),
+        cameras=cameras_of(info),
         control_mode="ee_pose" if any(name.startswith(("ee.", "ee_", "eef")) for name in action) else "joint_pos",
         rate_hz=float(info["fps"]),
         robot=str(info.get("robot_type") or "unknown"),

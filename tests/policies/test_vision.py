@@ -11,6 +11,7 @@ from policies.base import cfg_from_dict, cfg_to_dict
 from policies.beso import BesoCfg, BesoPolicy
 from policies.chunked import ChunkCfg
 from policies.context import View
+from policies.convert import to_lerobot
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
 from policies.networks.goal_gpt import GoalGptCfg
 from policies.networks.unet1d import UnetCfg
@@ -159,6 +160,11 @@ def test_pictures_that_were_not_loaded_are_asked_for(seen, policy):
         Recorded(replace(seen, images={}), policy.features, CPU)
     with pytest.raises(DataError, match="without .*point clouds"):
         Recorded(replace(seen, points=None), policy.features, CPU)
+
+
+def test_what_looks_is_not_converted_to_a_policy_of_states(seen):
+    with pytest.raises(ConfigError, match="has no image=.*train with image=None to convert"):
+        to_lerobot(DiffusionPolicy(replace(CFG, frame="world", per_step=False, encoder=()), seen.features))
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,27 @@ def test_pictures_in_the_table_are_read_too(copy):
     assert np.array_equal(levels(read), np.concatenate([grey(seed) for seed in SEEDS]))
 
 
+def test_datasets_of_others_may_name_and_shape_their_cameras_otherwise(copy):
+    import json
+
+    info = json.loads((copy / "meta/info.json").read_text())
+    front = info["features"].pop("observation.images.front")
+    info["features"]["observation.image"] = front | {"shape": [3, 32, 48], "names": ["channels", "height", "width"]}
+    (copy / "meta/info.json").write_text(json.dumps(info))
+    (copy / "robostack.json").unlink()
+    (copy / "videos/observation.images.front").rename(copy / "videos/observation.image")
+    file = copy / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(
+        table.rename_columns([n.replace("observation.images.front", "observation.image") for n in table.column_names]),
+        file,
+    )
+    arrays = load_arrays(copy, cameras=["observation.image"])
+    assert set(arrays.features.cameras) == {("observation.image", 32, 48), ("side", 16, 16)}
+    wanted = np.concatenate([grey(seed) for seed in SEEDS])
+    np.testing.assert_allclose(levels(arrays.images["observation.image"]), wanted, atol=1.5)
+
+
 def cut(path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
 
