@@ -199,6 +199,7 @@ def inductor_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch_engines.compiler() is None, reason="no C++ compiler")
 def test_a_compiled_body_is_compiled_once(demos, observe, inductor_cache):
     plain, policy = (make(demos, UnetCfg((8,), 3, 4, 8)) for _ in range(2))

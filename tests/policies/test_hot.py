@@ -15,7 +15,7 @@ from policies.networks.transformer import TransformerCfg
 from policies.samplers import DDIM, DDPM, RTI, SAMPLERS, Bac, seeded
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import CheckpointError, ConfigError, DeviceUnavailable
+from robostack.errors import CheckpointError, ConfigError, DeviceUnavailable, UnknownName
 from robostack.runtime.protocols import ActivePlan
 
 compiled = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
@@ -88,7 +88,7 @@ def test_native_lanes_do_not_depend_on_each_other(demos, observe):
 
 
 def test_accelerations_that_are_not_to_be_had_are_refused(demos, monkeypatch):
-    with pytest.raises(ConfigError, match="accelerate=tensorrt"):
+    with pytest.raises(UnknownName, match="unknown acceleration 'tensorrt'"):
         make(demos).accelerate("tensorrt")
     with pytest.raises(ConfigError, match="n_cond_layers=0"):
         make(demos, network=TransformerCfg(1, 2, 32, n_cond_layers=1)).accelerate("native")
