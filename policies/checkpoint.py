@@ -96,7 +96,7 @@ def load_policy(
         path: the checkpoint directory.
         device: ``cpu``, ``cuda`` or ``auto``.
         sampler: name of a sampler; default, and for ``own``, is the one in the checkpoint.
-        accelerate: ``none``, or ``native`` to compile the network's programs for this machine's processor.
+        accelerate: ``none``, or ``native`` or ``native_bf16`` to run the network as compiled programs.
 
     Raises:
         CheckpointError: absent, foreign, damaged, or of a newer format; or without what the sampler needs.

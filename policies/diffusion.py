@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.accel.bac_plan import CachedNetwork, Plan, plan_file
-from policies.accel.hot import HotDecision, HotNetwork, HotStep
+from policies.accel.hot import HotDecision, HotNetwork, HotStep, precision
 from policies.accel.hot_transformer import HotTransformer
 from policies.accel.hot_unet import HotUnet
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
@@ -184,21 +184,23 @@ class DiffusionPolicy(ChunkPolicy):
         return replace(sampler, plan=plan)
 
     def accelerate(self, how: str) -> None:
-        """Run the network by compiled programs from now on (``native``); weights must not change any more.
+        """Run the network by compiled programs from now on; weights must not change any more.
+
+        Args:
+            how: ``native``, or ``native_bf16`` with weights rounded to bfloat16, half of what a decision reads.
 
         Raises:
             ConfigError: another name, or a network that there are no programs for.
             DeviceUnavailable: no C++ compiler.
         """
-        if how != "native":
-            raise ConfigError(f"accelerate={how} is not to be had for this policy: use native or none")
+        dtype = precision(how)
         match self.model:
             case TransformerForDiffusion():
-                self.hot = HotTransformer(self.model)
+                self.hot = HotTransformer(self.model, dtype)
             case ConditionalUnet1D():
-                self.hot = HotUnet(self.model)
+                self.hot = HotUnet(self.model, dtype)
             case _:
-                raise ConfigError(f"accelerate=native has no programs for {type(self.model).__name__}: use none")
+                raise ConfigError(f"accelerate={how} has no programs for {type(self.model).__name__}: use none")
 
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""

@@ -22,7 +22,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "up": ("auto", "y", "z"),
     "rule": ("frontier", "uniform"),
     "execution": tuple(EXECUTORS),
-    "accelerate": ("none", "native"),
+    "accelerate": ("none", "native", "native_bf16"),
 }
 """Settings with fixed choices."""
 
