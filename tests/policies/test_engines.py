@@ -153,7 +153,7 @@ def test_engines_refuse_what_they_cannot_run(demos, monkeypatch):
     policy.accelerate("onnx")
     with pytest.raises(ConfigError, match="block-wise caching"):
         policy.use_sampler(bac)
-    with pytest.raises(UnknownName, match="Available: compile, cuda_graph, native, onnx"):
+    with pytest.raises(UnknownName, match="Available: compile, cuda_graph, native, native_bf16, onnx"):
         policy.accelerate("onyx")
     monkeypatch.setattr(onnx_graph, "_LARGEST", 1)
     with pytest.raises(ConfigError, match=r"do not fit into an ONNX graph"):

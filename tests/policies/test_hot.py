@@ -65,6 +65,28 @@ def test_native_chunks_are_those_of_the_network(demos, values, sampler):
 
 
 @compiled
+@torch.no_grad()
+def test_weights_of_sixteen_bits_cost_their_rounding_and_nothing_else(demos):
+    policy = make(demos, network=TransformerCfg(n_layer=2, n_head=4, n_emb=64))
+    state, objects = (torch.from_numpy(a[[[5, 6], [50, 51]]]) for a in (demos.state, demos.environment_state))
+
+    def sample():
+        return policy.sample(state, objects, policy.noise([seeded(0), seeded(1)]), sampler=DDIM(5))[0]
+
+    exact = sample()
+    policy.accelerate("native_bf16")
+    half, policy.hot = sample(), None
+    assert 0 < (half - exact).abs().max() < 0.05 * exact.abs().max()
+    for layer in policy.model.layers:  # Rounding the queries commutes with their scaling where that is a power of two.
+        linears = (layer.self_attn.out_proj, layer.linear1, layer.linear2)
+        for weight in (layer.self_attn.in_proj_weight, *(linear.weight for linear in linears)):
+            weight.copy_(weight.bfloat16())
+    for linear in (policy.model.input_emb, policy.model.head):
+        linear.weight.copy_(linear.weight.bfloat16())
+    assert (half - sample()).abs().max() < 1e-4 * exact.abs().max()
+
+
+@compiled
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_share_the_work_without_changing_it(demos, observe, threads):
     policy, before = make(demos), torch.get_num_threads()
