@@ -167,30 +167,30 @@ def _named(names: list[str], tensors: Conditioning) -> dict[str, np.ndarray]:
 
 
 def _difference(policy: DiffusionPolicy, steps: Ladder, model: bytes) -> float:
-    """Largest deviation of the graph's actions from the policy's on observations within the data's limits."""
-    session, worst = open_session(model, torch.get_num_threads()), 0.0
-    past = policy.cfg.To - 1
+    """Largest deviation of the graph's actions from the policy's; NaN where one of them is no number."""
+    session, past, deviations = open_session(model, torch.get_num_threads()), policy.cfg.To - 1, []
     scale = policy.action_norm.scale[past:] if policy.cfg.per_step else policy.action_norm.scale
     for count in _LANES_TRIED:
-        inputs = _zeros(policy, count)
-        generator = seeded(count)
+        noise, same = (policy.noise([seeded(lane) for lane in range(count)]) for _ in range(2))
         with torch.inference_mode():
-            for name, norm in (("state", policy.state_norm), ("environment_state", policy.object_norm)):
-                if name in inputs:
-                    shape = inputs[name].shape
-                    inputs[name] = norm.inverse(2 * torch.rand(shape, generator=generator) - 1)
-            objects = inputs.get("environment_state", torch.zeros(count, past + 1, 0))
-            if policy.frame.relative and "environment_state" in inputs:  # from the policy's frame into the world
-                objects = 2 * objects - policy.frame.objects(objects, policy.frame.origin(inputs["state"]))
-                inputs["environment_state"] = objects
-            seeds = range(count)
-            inputs["noise"] = policy.noise([seeded(seed) for seed in seeds]).draw()
-            noise = policy.noise([seeded(seed) for seed in seeds])
+            inputs = _plausible(policy, count) | {"noise": same.draw()}
+            objects = inputs.get("environment_state", inputs["state"][..., :0])
             expected = policy.sample(Observed(inputs["state"], objects), noise, sampler=steps)[0][:, past:]
         (actions,) = session.run(["actions"], {name: tensor.numpy() for name, tensor in inputs.items()})
-        deviation = float(((torch.from_numpy(np.asarray(actions)) - expected) * scale).abs().max())
-        worst = max(worst, deviation) if deviation == deviation else deviation
-    return worst
+        deviations.append(float(((torch.from_numpy(np.asarray(actions)) - expected) * scale).abs().max()))
+    return float(np.max(deviations))
+
+
+def _plausible(policy: DiffusionPolicy, count: int) -> dict[str, Tensor]:
+    """Observations within the limits of the data, in physical units and the world frame."""
+    inputs, generator = _zeros(policy, count), seeded(count)
+    for name, norm in (("state", policy.state_norm), ("environment_state", policy.object_norm)):
+        if name in inputs:
+            inputs[name] = norm.inverse(2 * torch.rand(inputs[name].shape, generator=generator) - 1)
+    if "environment_state" in inputs:
+        objects, origin = inputs["environment_state"], policy.frame.origin(inputs["state"])
+        inputs["environment_state"] = 2 * objects - policy.frame.objects(objects, origin)  # back by what it subtracts
+    return inputs
 
 
 def _about(policy: DiffusionPolicy, steps: Ladder, model: bytes, difference: float, sampler: str) -> dict[str, Any]:

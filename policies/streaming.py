@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from policies.accel.hot import precision
 from policies.accel.hot_unet import HotUnet
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.networks.streaming_unet import StreamingUnet1D
@@ -149,15 +150,16 @@ class StreamingPolicy(ChunkPolicy):
         self._lanes, self._memory = [], {}
 
     def accelerate(self, how: str) -> None:
-        """Run the network by compiled programs from now on (``native``); weights must not change any more.
+        """Run the network by compiled programs from now on; weights must not change any more.
+
+        Args:
+            how: ``native``, or ``native_bf16`` with weights rounded to bfloat16, half of what a decision reads.
 
         Raises:
             ConfigError: another name.
             DeviceUnavailable: no C++ compiler.
         """
-        if how != "native":
-            raise ConfigError(f"accelerate={how} is not to be had for this policy: use native or none")
-        self.hot = HotUnet(self.model)
+        self.hot = HotUnet(self.model, precision(how))
 
     def evaluations(self) -> Int[Tensor, " B"]:
         """Network evaluations that the last decision of each lane took."""

@@ -8,13 +8,14 @@ compiler have the body of the loop, ``cuda_graph`` replays the loop on a GPU wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from policies.accel.bac_plan import Plan
-from policies.accel.hot import HotStep
+from policies.accel.hot import WEIGHTS, HotStep
 from policies.networks.base import Network
 from policies.networks.transformer import TransformerForDiffusion
 from policies.networks.unet1d import ConditionalUnet1D
@@ -54,16 +55,16 @@ class Engine(Protocol):
         ...
 
 
-def _native(net: Network) -> Engine:
+def _native(net: Network, how: str = "native") -> Engine:
     from policies.accel.hot_transformer import HotTransformer
     from policies.accel.hot_unet import HotUnet
 
     match net:
         case TransformerForDiffusion():
-            return HotTransformer(net)
+            return HotTransformer(net, WEIGHTS[how])
         case ConditionalUnet1D():
-            return HotUnet(net)
-    raise ConfigError(f"accelerate=native has no programs for {type(net).__name__}: use none, onnx or compile")
+            return HotUnet(net, WEIGHTS[how])
+    raise ConfigError(f"accelerate={how} has no programs for {type(net).__name__}: use none, onnx or compile")
 
 
 def _onnx(net: Network) -> Engine:
@@ -85,7 +86,8 @@ def _cuda_graph(net: Network) -> Engine:
 
 
 ACCELERATORS: Registry[Callable[[Network], Engine]] = Registry("acceleration")
-ACCELERATORS.add("native", _native)
+for _how in WEIGHTS:
+    ACCELERATORS.add(_how, partial(_native, how=_how))
 ACCELERATORS.add("onnx", _onnx)
 ACCELERATORS.add("compile", _compile)
 ACCELERATORS.add("cuda_graph", _cuda_graph)

@@ -23,6 +23,21 @@ Level = int | tuple[int, ...]
 """A diffusion step: of the whole chunk, or one per action."""
 
 
+WEIGHTS = {"native": torch.float32, "native_bf16": torch.bfloat16}
+"""Accelerations, and what weights are kept in."""
+
+
+def precision(how: str) -> torch.dtype:
+    """What an acceleration keeps weights in.
+
+    Raises:
+        ConfigError: no such acceleration.
+    """
+    if how not in WEIGHTS:
+        raise ConfigError(f"accelerate={how} is not to be had for this policy: use {', '.join(WEIGHTS)} or none")
+    return WEIGHTS[how]
+
+
 @dataclass(frozen=True)
 class HotStep:
     """One step of a descent: estimate at level k, then ``x = sum of coefs * (x0 clipped, x, eps, noise)``.
@@ -48,11 +63,11 @@ class HotNetwork(ABC):
 
     plans, multistep = True, False
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, dtype: torch.dtype):
         if device.type != "cpu":
             raise ConfigError("accelerate=native runs on the CPU: use device=cpu, or accelerate=none")
         library()
-        self.weights = Weights()
+        self.weights = Weights(dtype)
         self._sessions: dict[tuple[int, int], Session] = {}
 
     @abstractmethod

@@ -7,6 +7,7 @@ order of memory. Being causal, the network may be run on the first actions only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -45,12 +46,12 @@ class _Memory:
 class HotTransformer(HotNetwork):
     """Packed weights of a transformer."""
 
-    def __init__(self, net: TransformerForDiffusion):
+    def __init__(self, net: TransformerForDiffusion, dtype: torch.dtype = torch.float32):
         if net.cfg.n_cond_layers:
             raise ConfigError("accelerate=native needs network.n_cond_layers=0: use accelerate=none")
         if net.cond_pos_emb.shape[1] > _MEMORY:
             raise ConfigError(f"accelerate=native takes up to {_MEMORY - 2} observations: use accelerate=none")
-        super().__init__(net.mask.device)
+        super().__init__(net.mask.device, dtype)
         self.net, self.n, self.heads = net, net.cfg.n_emb, net.cfg.n_head
         keep = self.weights.add
         with torch.no_grad():
@@ -58,7 +59,7 @@ class HotTransformer(HotNetwork):
             self.input, self.head = (keep(m.weight, m.bias) for m in (net.input_emb, net.head))
             self.memories = [self._memory(layer) for layer in net.layers]
             up, _, down = net.encoder  # pyright: ignore[reportGeneralTypeIssues]
-            self.encode_up, self.encode_down = keep(up.weight, up.bias), keep(down.weight, down.bias)
+            self.encode_up, self.encode_down = (keep(m.weight, m.bias, exact=True) for m in (up, down))
         self.final_norm = (net.ln_f.weight.detach(), net.ln_f.bias.detach())
         self._levels: dict[Level, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
@@ -83,7 +84,8 @@ class HotTransformer(HotNetwork):
         )
 
     def _memory(self, layer: DecoderLayer) -> _Memory:
-        n, d, keep, attention = self.n, self.n // self.heads, self.weights.add, layer.multihead_attn
+        n, d, attention = self.n, self.n // self.heads, layer.multihead_attn
+        keep = partial(self.weights.add, exact=True)
         weight, bias, scale = attention.in_proj_weight, attention.in_proj_bias, d**-0.5
         queries = (bias[:n] * scale).view(self.heads, d)
         rows = torch.einsum("hd,hdn->hn", queries, weight[n : 2 * n].view(self.heads, d, n))

@@ -86,9 +86,9 @@ class _Level:
 class HotUnet(HotNetwork):
     """Packed weights of a U-Net."""
 
-    def __init__(self, net: ConditionalUnet1D):
+    def __init__(self, net: ConditionalUnet1D, dtype: torch.dtype = torch.float32):
         films = net.films()
-        super().__init__(films[0].weight.device)
+        super().__init__(films[0].weight.device, dtype)
         self.net, weights = net, self.weights
         self.downs = [_Level.of(weights, level) for level in net.down_modules]
         self.mid = _Level.of(weights, net.mid_modules)
@@ -98,7 +98,7 @@ class HotUnet(HotNetwork):
         self.Da, self.pad = last.out_channels, max(1, self.final.reach)
         step_dim = net.step_dim
         seen, bias = (torch.cat([getattr(film, name) for film in films]) for name in ("weight", "bias"))
-        self.film = weights.add(seen[:, step_dim:], bias)
+        self.film = weights.add(seen[:, step_dim:], bias, exact=True)
         self.film_width, self.cond_width = seen.shape[0], seen.shape[1] - step_dim
         self._levels: dict[Level, Tensor] = {}
 

@@ -24,6 +24,8 @@ constexpr int ROWS = 6;
 constexpr int AHEAD = 64;  // Cache lines of weights to ask for in advance.
 constexpr int64_t CACHED = 1 << 17;  // Floats of transposed activations that stay in the level-2 cache.
 typedef float Vec __attribute__((vector_size(64), aligned(4)));
+typedef uint16_t Half __attribute__((vector_size(32), aligned(2)));
+typedef uint32_t Bits __attribute__((vector_size(64)));
 
 struct Op {
   int64_t kind;
@@ -71,25 +73,47 @@ inline void copy(float* to, const float* from, int64_t width) {
     std::memcpy(to, from, width * sizeof(float));
 }
 
-// out (R x 16) = windows of a (rows of C, transposed, so that row i of column c is at[c * span + i]) times a panel
-// (taps x C x 16). Window r is the rows r to r + taps - 1, one tap each.
-template <int R>
-void product(const float* at, int64_t span, const float* panel, int64_t C, int64_t taps, float* out) {
-  Vec acc[R] = {};
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    const float* a = at + tap;
-    for (int64_t c = 0; c < C; ++c, a += span, panel += LANES) {
-      __builtin_prefetch(panel + AHEAD * LANES);
-      const Vec w = *reinterpret_cast<const Vec*>(panel);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[r] += w * a[r];
-    }
-  }
-  for (int r = 0; r < R; ++r) *reinterpret_cast<Vec*>(out + r * LANES) = acc[r];
+inline Vec widened(const float* weights) { return *reinterpret_cast<const Vec*>(weights); }
+
+// A bfloat16 is the upper half of a float.
+inline Vec widened(const uint16_t* weights) {
+  const Bits bits = __builtin_convertvector(*reinterpret_cast<const Half*>(weights), Bits) << 16;
+  Vec wide;
+  std::memcpy(&wide, &bits, sizeof(wide));
+  return wide;
 }
 
-using Product = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*);
-const Product PRODUCTS[] = {
+// out (R x 16) = windows of a (rows of C, transposed, so that row i of column c is at[c * span + i]) times a panel
+// (taps x C x 16). Window r is the rows r to r + taps - 1, one tap each.
+template <int R, typename Weight>
+void product(const float* at, int64_t span, const Weight* panel, int64_t C, int64_t taps, float* out) {
+  constexpr int SUMS = R < 8 ? 8 / R : 1;  // Side by side, or each would wait for its last addition.
+  Vec acc[SUMS][R] = {};
+  const auto add = [&](const float* a, int sum) {
+    __builtin_prefetch(panel + AHEAD * 64 / sizeof(Weight));
+    const Vec w = widened(panel);
+    panel += LANES;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) acc[sum][r] += w * a[r];
+  };
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const float* a = at + tap;
+    int64_t c = 0;
+    for (; c + SUMS <= C; c += SUMS, a += SUMS * span)
+#pragma GCC unroll 8
+      for (int sum = 0; sum < SUMS; ++sum) add(a + sum * span, sum);
+    for (; c < C; ++c, a += span) add(a, 0);
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int sum = 1; sum < SUMS; ++sum) acc[0][r] += acc[sum][r];
+    *reinterpret_cast<Vec*>(out + r * LANES) = acc[0][r];
+  }
+}
+
+template <typename Weight>
+using Product = void (*)(const float*, int64_t, const Weight*, int64_t, int64_t, float*);
+template <typename Weight>
+const Product<Weight> PRODUCTS[] = {
     nullptr, product<1>, product<2>, product<3>, product<4>, product<5>, product<6>,
 #ifdef __AVX512F__
     product<7>, product<8>, product<9>, product<10>, product<11>, product<12>, product<13>, product<14>, product<15>,
@@ -122,10 +146,11 @@ void finish(float* y, const float* add, int64_t epilogue, int64_t width, float* 
 
 // For B lanes: dst (T x N) = epilogue(windows of src (T + taps - 1 x C) W^T + bias), weights packed as
 // [N / 16][taps][C][16]. Lanes and rows lie as far apart as the operation says; one tap makes a linear layer.
+template <typename Weight>
 void linear(const Op& op, const Team& team) {
   const int64_t B = op.n[0], T = op.n[1], N = op.n[2], C = op.n[3], taps = op.n[4], epilogue = op.n[9];
   const float* src = static_cast<const float*>(op.p[0]);
-  const float* weights = static_cast<const float*>(op.p[1]);
+  const Weight* weights = static_cast<const Weight*>(op.p[1]);
   const float* bias = static_cast<const float*>(op.p[2]);
   float* dst = static_cast<float*>(op.p[3]);
   const int64_t in_lane = (T + ROWS - 1) / ROWS, blocks = B * in_lane, panels = (N + LANES - 1) / LANES;
@@ -151,7 +176,7 @@ void linear(const Op& op, const Team& team) {
       if (bias) copy(add, bias + j * LANES, width);
       for (int64_t b = begin; b < end; ++b) {
         const float* at = team.scratch.data() + (b - begin) * size;
-        PRODUCTS[rows(b)](at, rows(b) + taps - 1, weights + j * taps * C * LANES, C, taps, out);
+        PRODUCTS<Weight>[rows(b)](at, rows(b) + taps - 1, weights + j * taps * C * LANES, C, taps, out);
         float* to = dst + b / in_lane * op.n[7] + row(b) * op.n[8] + j * LANES;
         for (int64_t r = 0; r < rows(b); ++r) finish(out + r * LANES, add, epilogue, width, to + r * op.n[8]);
       }
@@ -324,7 +349,7 @@ void step(const Op& op) {
 
 void run_op(const Op& op, const Team& team) {
   switch (op.kind) {
-    case LINEAR: return linear(op, team);
+    case LINEAR: return op.n[10] ? linear<uint16_t>(op, team) : linear<float>(op, team);
     case LAYERNORM: return layernorm(op, team);
     case SELF_ATTENTION: return self_attention(op, team);
     case CROSS_ATTENTION: return cross_attention(op, team);

@@ -30,7 +30,8 @@ from robostack.errors import DeviceUnavailable
 LANES = 16
 _SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
-_HUGE = 2 << 20
+_HUGE, _LINE = 2 << 20, 64
+_WEIGHTS = (torch.float32, torch.bfloat16)
 _SIZES, _VALUES, _TENSORS = 12, 8, 9
 _OP = np.dtype([("kind", "i8"), ("n", "i8", _SIZES), ("f", "f4", _VALUES), ("p", "u8", _TENSORS)])
 
@@ -118,17 +119,24 @@ class Linear:
 
 
 class Weights:
-    """Linear layers by number. They are to be added in the order of their use, which is that of the memory."""
+    """Linear layers by number. They are to be added in the order of their use, which is that of the memory.
 
-    def __init__(self) -> None:
+    Attributes:
+        dtype: what weights are kept in: float32, or bfloat16, which is half of what is to be read.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32):
+        assert dtype in _WEIGHTS, dtype
+        self.dtype = dtype
         self._tensors: list[Tensor] = []
         self._places: list[tuple[int, int | None]] = []
         self._linears: list[Linear] = []
 
-    def add(self, weight: Float[Tensor, "N K"], bias: Float[Tensor, " N"] | None = None) -> int:
-        """Take a layer in; returns its number."""
+    def add(self, weight: Float[Tensor, "N K"], bias: Float[Tensor, " N"] | None = None, *, exact: bool = False) -> int:
+        """Take a layer in; returns its number. ``exact`` keeps its float32, for what is read once in a decision."""
         assert not self._linears, "the buffer is full"
-        parts = [packed(weight.detach()), *([] if bias is None else [bias.detach()])]
+        kept = packed(weight.detach()).to(torch.float32 if exact else self.dtype)
+        parts = [kept, *([] if bias is None else [bias.detach()])]
         at = len(self._tensors)
         self._tensors += parts
         self._places.append((at, None if bias is None else at + 1))
@@ -149,16 +157,17 @@ class Weights:
 
 def _resident(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies in one buffer of huge pages, in their order, each aligned to a cache line."""
-    starts = np.cumsum([0, *(-(-t.numel() // LANES) * LANES for t in tensors)])
-    buffer = huge(int(starts[-1]))
-    views = [buffer[at : at + t.numel()].view(t.shape) for at, t in zip(starts, tensors, strict=False)]
-    for view, tensor in zip(views, tensors, strict=True):
-        view.copy_(tensor)
+    sizes = [-(-t.numel() * t.element_size() // _LINE) * _LINE for t in tensors]
+    buffer, views, at = huge(sum(sizes) // 4).view(torch.uint8), [], 0
+    for tensor, size in zip(tensors, sizes, strict=True):
+        view = buffer[at : at + tensor.numel() * tensor.element_size()].view(tensor.dtype).view(tensor.shape)
+        views.append(view.copy_(tensor))
+        at += size
     return views
 
 
 class Program:
-    """Operations on tensors that it keeps alive; all of them contiguous, float32, on the CPU."""
+    """Operations on tensors that it keeps alive; all of them on the CPU, and float32 unless they are weights."""
 
     def __init__(self) -> None:
         self._rows: list[tuple] = []
@@ -168,7 +177,7 @@ class Program:
     def add(self, kind: Kind, sizes: Sequence[int], tensors: Sequence[Tensor | None], values: Sequence[float] = ()):
         """Append an operation; a None tensor is a null pointer."""
         for tensor in tensors:
-            assert tensor is None or (tensor.dtype == torch.float32 and tensor.device.type == "cpu"), tensor
+            assert tensor is None or (tensor.dtype in _WEIGHTS and tensor.device.type == "cpu"), tensor
         self._alive += [tensor for tensor in tensors if tensor is not None]
         pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
@@ -189,7 +198,8 @@ class Program:
         assert src.stride(2) == dst.stride(2) == 1, (src.stride(), dst.stride())
         assert len(src) == B, (src.shape, dst.shape)
         assert layer.weight.shape[:2] == (-(-N // LANES), taps * C), (layer.weight.shape, src.shape, dst.shape)
-        sizes = (B, T, N, C, taps, *src.stride()[:2], *dst.stride()[:2], int(epilogue))
+        half = int(layer.weight.dtype == torch.bfloat16)
+        sizes = (B, T, N, C, taps, *src.stride()[:2], *dst.stride()[:2], int(epilogue), half)
         self.add(Kind.LINEAR, sizes, (src, layer.weight, layer.bias, dst))
 
     def groupnorm(

@@ -183,18 +183,18 @@ def _parted(part: _Part, moving: set[str]) -> tuple[_Part, _Part]:
         else:
             once.append(node)
     used = {name for node in every for name in node.input}
-    own = {node.output[0]: node for node in once if not node.input} | {weight.name: weight for weight in part.weights}
-    inside = {name: f"loop/{name}" for name in used & own.keys()}
+    constants = [node for node in once if not node.input and node.output[0] in used]
+    weights = [weight for weight in part.weights if weight.name in used]
+    inside = {name: f"loop/{name}" for name in (*(n.output[0] for n in constants), *(w.name for w in weights))}
+    constants = [_bare(node, inside[node.output[0]]) for node in constants]
+    for node in constants:
+        node.output[:] = [node.name]
     for node in every:
         node.input[:] = [inside.get(name, name) for name in node.input]
-    constants = [_bare(own[name], new) for name, new in inside.items() if hasattr(own[name], "op_type")]
-    for node in constants:
-        node.output[:] = [f"loop/{node.output[0]}"]
-    weights = [_bare(weight, inside[weight.name]) for weight in part.weights if weight.name in inside]
     outside = {name for node in once for name in node.input}
     return (
         _Part(once, [weight for weight in part.weights if weight.name in outside]),
-        _Part([*constants, *every], weights),
+        _Part([*constants, *every], [_bare(weight, inside[weight.name]) for weight in weights]),
     )
 
 

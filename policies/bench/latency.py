@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from policies.accel.calibrate import calibrate
+from policies.accel.engine import ACCELERATORS
 from policies.bench.timing import Contender, Work, parser, report, start, work_of
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy, DiffusionTransformerCfg
@@ -79,8 +80,8 @@ def denoising(network: Network, x: Tensor, steps: Tensor, context: Tensor, evalu
     return work_of(lambda: network.denoise(x, conditioning), network, evaluations)
 
 
-def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> list[Contender]:
-    """Functions that take the same decision; all return the chunk in network units."""
+def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor, also: Sequence[str] = ()) -> list[Contender]:
+    """Functions that take the same decision; all return the chunk in network units. ``also``: further engines."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     cond, units = policy.condition(Observed(state, objects))
@@ -130,8 +131,7 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> list[
             (reference_name, stepped(reference), work),
             ("our layers, diffusers' DDIM-10", stepped(net.predict), work),
             ("ddim10", decide_with(policy, DDIM(10)), work),
-            ("ddim10, onnx", decide_with(accelerated("onnx"), DDIM(10)), work),
-            ("ddim10, compile", decide_with(accelerated("compile"), DDIM(10)), work),
+            *((f"ddim10, {how}", decide_with(accelerated(how), DDIM(10)), work) for how in also),
             ("ddim10, native", decide_with(native, DDIM(10)), work),
             (f"bac ({share:.0%} of blocks), native", decide_with(native, bac), cached),
             ("ddim5, native", decide_with(native, DDIM(5)), replace(work, evaluations=5)),
@@ -141,8 +141,10 @@ def contenders(policy: DiffusionPolicy, state: Tensor, objects: Tensor) -> list[
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, report, and write JSON where asked to."""
-    args = start(parser("Latency of one decision of the transformer policy.", rounds=40), argv)
-    made = contenders(policy_of_the_paper(), torch.randn(1, 2, 10), torch.randn(1, 2, 9))
+    arguments = parser("Latency of one decision of the transformer policy.", rounds=40)
+    arguments.add_argument("--also", nargs="*", default=[], choices=list(ACCELERATORS), help="further engines to time")
+    args = start(arguments, argv)
+    made = contenders(policy_of_the_paper(), torch.randn(1, 2, 10), torch.randn(1, 2, 9), args.also)
     report(args, made, [made[0].name])
 
 

@@ -13,13 +13,14 @@ them, network and scheduler, and counts it a hundred times; ``--full`` takes one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from policies.accel.hot import WEIGHTS
 from policies.base import TrainablePolicy
 from policies.bench.latency import bench_features, denoising
 from policies.bench.timing import Contender, Work, parser, report, start, work_of
@@ -99,14 +100,17 @@ def _policy(cfg: DiffusionCfg) -> DiffusionPolicy:
     return DiffusionPolicy(cfg, bench_features()).requires_grad_(False).eval()
 
 
-def _native(label: str, policy: DiffusionPolicy, twin: str | None = None) -> list[Contender]:
+def _native(label: str, policy: DiffusionPolicy, twin: str | None = None, how: str = "native") -> list[Contender]:
     """DDIM-10, and a warm start of two evaluations, as compiled programs."""
     made = []
     for sampler, name, evaluations, like in ((DDIM(10), "DDIM-10", 10, twin), (_TWO, "RTI of two", 2, None)):
         copy = _policy(policy.cfg)
         copy.load_state_dict(policy.state_dict())
-        copy.accelerate("native")
-        made.append(Contender(f"{label}, {name}, native", _Deciding(copy, sampler), _work(copy, evaluations), like))
+        copy.accelerate(how)
+        work = _work(copy, evaluations)
+        if WEIGHTS[how] == torch.bfloat16:
+            work = replace(work, gbyte=work.gbyte / 2)
+        made.append(Contender(f"{label}, {name}, {how}", _Deciding(copy, sampler), work, like))
     return made
 
 
@@ -137,6 +141,7 @@ def _equal(network: UnetCfg) -> list[Contender]:
         Contender(name, _Deciding(theirs, "ddim10"), _lerobot_work(theirs, 10)),
         Contender(f"our U-Net {widths}, DDIM-10, torch", _Deciding(ours, DDIM(10)), _work(ours, 10), name),
         *_native(f"our U-Net {widths}", ours, name),
+        *_native(f"our U-Net {widths}", ours, name, "native_bf16"),
     ]
 
 

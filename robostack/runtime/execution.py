@@ -59,7 +59,7 @@ EXECUTORS.add("rtc_vjp", Execution(jacobian="vjp"))
 EXECUTORS.add("rti", Execution(every=1))
 EXECUTORS.add("ensemble", Execution(every=1, merge="ensemble"))
 
-ACCELERATIONS = ("none", "native", "onnx", "compile", "cuda_graph")
+ACCELERATIONS = ("none", "native", "native_bf16", "onnx", "compile", "cuda_graph")
 """What may run a policy's network; the kernel only knows the names."""
 
 

@@ -98,7 +98,8 @@ def test_lerobots_policy_is_compared_in_one_process(caplog, tmp_path):
     assert two["gflop"] == pytest.approx(0.2 * ten["gflop"])
     assert by_name["our U-Net (8, 16, 24), DDIM-10, torch"]["difference"] < 1e-4
     assert 0 < ten["difference"] < 1e-4  # Not 0: the chunks are no constants.
-    assert len(re.findall("native .* bound", caplog.text)) == 8
+    assert by_name["our U-Net (8, 16, 24), DDIM-10, native_bf16"]["difference"] > ten["difference"]
+    assert len(re.findall("native.* bound", caplog.text)) == 10
 
 
 def test_lerobots_default_may_take_one_whole_decision():

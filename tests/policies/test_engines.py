@@ -153,7 +153,7 @@ def test_engines_refuse_what_they_cannot_run(demos, monkeypatch):
     policy.accelerate("onnx")
     with pytest.raises(ConfigError, match="block-wise caching"):
         policy.use_sampler(bac)
-    with pytest.raises(UnknownName, match="Available: compile, cuda_graph, native, onnx"):
+    with pytest.raises(UnknownName, match="Available: compile, cuda_graph, native, native_bf16, onnx"):
         policy.accelerate("onyx")
     monkeypatch.setattr(onnx_graph, "_LARGEST", 1)
     with pytest.raises(ConfigError, match=r"do not fit into an ONNX graph"):
@@ -199,6 +199,7 @@ def inductor_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch_engines.compiler() is None, reason="no C++ compiler")
 def test_a_compiled_body_is_compiled_once(demos, observe, inductor_cache):
     plain, policy = (make(demos, UnetCfg((8,), 3, 4, 8)) for _ in range(2))

@@ -16,7 +16,7 @@ from policies.observed import Observed
 from policies.samplers import DDIM, DDPM, RTI, SAMPLERS, Bac, seeded
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import CheckpointError, ConfigError, DeviceUnavailable
+from robostack.errors import CheckpointError, ConfigError, DeviceUnavailable, UnknownName
 from robostack.runtime.protocols import ActivePlan
 
 compiled = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
@@ -66,6 +66,28 @@ def test_native_chunks_are_those_of_the_network(demos, values, sampler):
 
 
 @compiled
+@torch.no_grad()
+def test_weights_of_sixteen_bits_cost_their_rounding_and_nothing_else(demos):
+    policy = make(demos, network=TransformerCfg(n_layer=2, n_head=4, n_emb=64))
+    state, objects = (torch.from_numpy(a[[[5, 6], [50, 51]]]) for a in (demos.state, demos.environment_state))
+
+    def sample():
+        return policy.sample(state, objects, policy.noise([seeded(0), seeded(1)]), sampler=DDIM(5))[0]
+
+    exact = sample()
+    policy.accelerate("native_bf16")
+    half, policy.hot = sample(), None
+    assert 0 < (half - exact).abs().max() < 0.05 * exact.abs().max()
+    for layer in policy.model.layers:  # Rounding the queries commutes with their scaling where that is a power of two.
+        linears = (layer.self_attn.out_proj, layer.linear1, layer.linear2)
+        for weight in (layer.self_attn.in_proj_weight, *(linear.weight for linear in linears)):
+            weight.copy_(weight.bfloat16())
+    for linear in (policy.model.input_emb, policy.model.head):
+        linear.weight.copy_(linear.weight.bfloat16())
+    assert (half - sample()).abs().max() < 1e-4 * exact.abs().max()
+
+
+@compiled
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_share_the_work_without_changing_it(demos, observe, threads):
     policy, before = make(demos), torch.get_num_threads()
@@ -89,7 +111,7 @@ def test_native_lanes_do_not_depend_on_each_other(demos, observe):
 
 
 def test_accelerations_that_are_not_to_be_had_are_refused(demos, monkeypatch):
-    with pytest.raises(ConfigError, match="accelerate=tensorrt"):
+    with pytest.raises(UnknownName, match="unknown acceleration 'tensorrt'"):
         make(demos).accelerate("tensorrt")
     with pytest.raises(ConfigError, match="n_cond_layers=0"):
         make(demos, network=TransformerCfg(1, 2, 32, n_cond_layers=1)).accelerate("native")

@@ -50,6 +50,21 @@ def test_native_predictions_are_those_of_the_network(seed):
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("seed", range(12))
+@torch.inference_mode()
+def test_weights_of_sixteen_bits_cost_their_rounding_and_nothing_else(seed):
+    net, x, steps, context = random_case(seed)
+    k = torch.full((len(x),), 50)
+    exact, half = net.predict(x, k, steps, context), HotUnet(net, torch.bfloat16)
+    assert (half.decision(steps, context).predict(x, 50) - exact).abs().max() <= 0.05 * exact.abs().max()
+    films = {id(film.weight) for film in net.films()}
+    for name, p in net.named_parameters():
+        if p.ndim > 1 and id(p) not in films and not name.startswith("diffusion_step_encoder"):
+            p.copy_(p.bfloat16())
+    rounded = net.predict(x, k, steps, context)
+    assert (half.decision(steps, context).predict(x, 50) - rounded).abs().max() <= 1e-5 * rounded.abs().max()
+
+
 def make(demos, cls=DiffusionPolicy, **values):
     torch.manual_seed(0)
     cfg = {"Tp": 8, "Ta": 4, "encoder": (16,), "network": TINY} | values

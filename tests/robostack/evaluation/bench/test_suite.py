@@ -41,9 +41,9 @@ def test_a_cell_may_be_accelerated():
     [
         ({"cells": ["unet:ddim10"]}, "cannot be read"),
         ({"cells": ["act:ddim10:sync"]}, "names no policy"),
-        ({"cells": ["unet:ddim10:sync:fast"]}, "not with native, onnx"),
-        ({"cells": ["unet:ddim10:sync:none"]}, "not with native, onnx"),
-        ({"cells": ["unet:ddim10:sync:onnx:native"]}, "not with native, onnx"),
+        ({"cells": ["unet:ddim10:sync:fast"]}, "not with native, .*onnx"),
+        ({"cells": ["unet:ddim10:sync:none"]}, "not with native, .*onnx"),
+        ({"cells": ["unet:ddim10:sync:onnx:native"]}, "not with native, .*onnx"),
         ({"cells": ["unet:ddim10:sync", "unet:ddim10:sync"]}, "stands twice"),
         ({"cells": ["unet:rti:rti vs unet:ddim10:sync"]}, "is no cell"),
         ({"cells": []}, "there is no cell"),
