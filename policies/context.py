@@ -65,4 +65,4 @@ class StateEncoder(nn.Sequential, ContextPart):
     def forward(self, view: View, generator: torch.Generator | None = None) -> Float[Tensor, "B C"]:
         """The MLP's output."""
         del generator  # Unused: states are not augmented.
-        return super().forward(view.steps.flatten(1)) if self.width else view.steps.new_zeros((len(view.steps), 0))
+        return super().forward(view.steps.flatten(1)) if self.width else view.steps.new_zeros((view.steps.shape[0], 0))

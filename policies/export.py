@@ -21,14 +21,10 @@ from policies.accel.loop import Tables
 from policies.accel.onnx_graph import (
     LANES,
     OPSET,
-    check_size,
     exported,
-    exported_body,
-    joined,
-    lanes,
-    lanes_axes,
+    exported_step,
     level_names,
-    observed_names,
+    looped,
     open_session,
     require_onnx,
 )  # fmt: skip
@@ -76,28 +72,28 @@ class Exported:
     megabytes: float
 
 
-class _Before(nn.Module):
-    """From observations to what the loop needs."""
+class _Observe(nn.Module):
+    """From observations to what the network makes of them."""
 
     def __init__(self, policy: DiffusionPolicy):
         super().__init__()
         self.policy = policy
 
-    def forward(self, state: Tensor, noise: Tensor, *objects: Tensor) -> tuple[Tensor, Tensor, Conditioning]:
+    def forward(self, state: Tensor, *objects: Tensor) -> Conditioning:
         seen = objects[0] if objects else state.new_zeros(*state.shape[:2], 0)
-        cond, units = self.policy.condition(Observed(state, seen))
-        return torch.zeros_like(noise), units.origin, self.policy.model.observe(cond.steps, cond.context)
+        cond, _ = self.policy.condition(Observed(state, seen))
+        return self.policy.model.observe(cond.steps, cond.context)
 
 
-class _After(nn.Module):
+class _Decode(nn.Module):
     """From the chunk to the actions that are due."""
 
     def __init__(self, policy: DiffusionPolicy):
         super().__init__()
         self.frame, self.norm, self.past = policy.frame, policy.action_norm, policy.cfg.To - 1
 
-    def forward(self, chunk: Tensor, origin: Tensor) -> Tensor:
-        return Units(self.frame, self.norm, origin).decode(chunk)[:, self.past :]
+    def forward(self, chunk: Tensor, state: Tensor) -> Tensor:
+        return Units(self.frame, self.norm, self.frame.origin(state)).decode(chunk)[:, self.past :]
 
 
 def export_policy(checkpoint: Path | str, folder: Path | str, *, sampler: str) -> Exported:
@@ -109,7 +105,6 @@ def export_policy(checkpoint: Path | str, folder: Path | str, *, sampler: str) -
         UnknownName: no such sampler.
         MissingExtra: the packages for ONNX are not installed.
     """
-    require_onnx()
     policy, folder = load_policy(checkpoint, sampler=sampler), Path(folder)
     if not isinstance(policy, DiffusionPolicy):
         raise ConfigError(f"{checkpoint} holds a {type(policy).__name__}: only diffusion policies can be exported")
@@ -120,7 +115,7 @@ def export_policy(checkpoint: Path | str, folder: Path | str, *, sampler: str) -
             "can be exported"
         )
     steps = _steps(policy, sampler)
-    check_size(policy)
+    require_onnx(policy)
     model = graph_of(policy, steps)
     difference = _difference(policy, steps, model)
     if not difference <= TOLERANCE:
@@ -150,21 +145,15 @@ def _steps(policy: DiffusionPolicy, name: str) -> Ladder:
 
 def graph_of(policy: DiffusionPolicy, steps: Ladder) -> bytes:
     """The serialised graph; the same policy gives the same bytes."""
-    cfg, features = policy.cfg, policy.features
+    cfg = policy.cfg
     numbers, levels = Tables(policy.model)(policy.hot_steps(steps.listed(policy.schedule)), clip=cfg.clip)
     constants = {"numbers": numbers.numpy(), **_named(level_names(levels), levels)}
-    before, after = _Before(policy), _After(policy)
-    chunk = (cfg.Tp, len(features.action))
-    with torch.inference_mode(False), torch.no_grad():
-        two, three = (_zeros(policy, count) for count in (2, 3))
-        _, origin, observed = before(*two.values())
-        axes = lanes_axes(observed, before(*three.values())[2])
-    names = ["before", "origin", *observed_names(observed)]
-    dynamic = (lanes(), lanes(), (lanes(),) * (len(two) - 2))
-    first = exported(before, tuple(two.values()), dynamic, list(two), names)
-    body = exported_body(policy.model, chunk, observed, axes)
-    last = exported(after, (torch.zeros(2, *chunk), origin), (lanes(), lanes()), ["chunk", "origin"], ["actions"])
-    return joined(first, body, last, start="noise", constants=constants, drawn=False)
+    with torch.inference_mode(False):
+        seen = _zeros(policy, 2)
+        chunk = seen.pop("noise")
+    step = exported_step(policy.model, _Observe(policy), chunk, seen)
+    last = exported(_Decode(policy), (chunk, seen["state"]), None, ["chunk", "state"], ["actions"])
+    return looped(step, last, start="noise", constants=constants, drawn=False)
 
 
 def _zeros(policy: DiffusionPolicy, count: int) -> dict[str, Tensor]:

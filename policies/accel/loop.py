@@ -5,7 +5,11 @@ One body serves every list of steps, which is why it is compiled, captured or ex
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -16,6 +20,23 @@ from policies.networks.base import Conditioning, Network
 
 NUMBERS = 10
 """Numbers of a step: four of its split, four coefficients, that of the estimate before, and the limit of estimates."""
+
+_OWN_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"`torch.jit.script_method` is deprecated")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings that torch's compiler and exporter give of torch's own code, and without their log."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings():
+        for message in _OWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 class Body(nn.Module):
@@ -40,6 +61,18 @@ class Body(nn.Module):
         x0 = torch.minimum(torch.maximum(x_of_x * x + x_of_pred * pred, -limit), limit)
         eps = eps_of_x * x + eps_of_pred * pred
         return of_x0 * x0 + of_x * x + of_eps * eps + of_noise * noise + of_before * before, x0
+
+
+class Observe(nn.Module):
+    """The part of a network that runs once per decision."""
+
+    def __init__(self, net: Network):
+        super().__init__()
+        self.net = net
+
+    def forward(self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"]) -> Conditioning:
+        """What the network makes of a condition."""
+        return self.net.observe(steps, context)
 
 
 def only_predict(k: int) -> HotStep:

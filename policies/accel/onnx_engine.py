@@ -11,34 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from policies.accel.bac_plan import Plan
 from policies.accel.hot import HotStep
-from policies.accel.loop import Tables, only_predict
-from policies.accel.onnx_graph import (
-    check_size,
-    exported,
-    exported_body,
-    joined,
-    lanes,
-    lanes_axes,
-    level_names,
-    observed_names,
-    open_session,
-    require_onnx,
-)  # fmt: skip
-from policies.networks.base import Conditioning, Network
+from policies.accel.loop import Observe, Tables, only_predict
+from policies.accel.onnx_graph import exported_step, level_names, looped, open_session, require_onnx
+from policies.networks.base import Network
 from robostack.errors import ConfigError
-
-
-class _Observe(nn.Module):
-    def __init__(self, net: Network):
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor, steps: Tensor, context: Tensor) -> tuple[Tensor, Conditioning]:
-        return torch.zeros_like(x), self.net.observe(steps, context)
 
 
 class OnnxEngine:
@@ -50,8 +30,7 @@ class OnnxEngine:
     plans, multistep = False, True
 
     def __init__(self, net: Network):
-        require_onnx()
-        check_size(net)
+        require_onnx(net)
         if next(net.parameters()).device.type != "cpu":
             raise ConfigError("accelerate=onnx runs on the CPU: use device=cpu, or accelerate=none")
         self.net, self.tables = net, Tables(net)
@@ -75,16 +54,11 @@ class OnnxEngine:
             self._sessions[key] = Session(self._graphs[sizes], count=len(x), threads=torch.get_num_threads())
         return self._sessions[key]
 
-    def _graph(self, chunk: torch.Size, steps: torch.Size, context: torch.Size) -> bytes:
-        observe = _Observe(self.net)
-        with torch.inference_mode(False), torch.no_grad():
-            two, three = ([torch.zeros(count, *size) for size in (chunk, steps, context)] for count in (2, 3))
-            observed = observe(*two)[1]
-            axes = lanes_axes(observed, observe(*three)[1])
-        names = ["before", *observed_names(observed)]
-        first = exported(observe, tuple(two), (lanes(),) * 3, ["x", "steps", "context"], names)
-        body = exported_body(self.net, (chunk[0], chunk[1]), observed, axes)
-        return joined(first, body, None, start="x", constants={}, drawn=True)
+    def _graph(self, *sizes: torch.Size) -> bytes:
+        with torch.inference_mode(False):
+            x, steps, context = (torch.zeros(2, *size) for size in sizes)
+        step = exported_step(self.net, Observe(self.net), x, {"steps": steps, "context": context})
+        return looped(step, None, start="x", constants={}, drawn=True)
 
 
 class Session:

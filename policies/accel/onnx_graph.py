@@ -1,51 +1,43 @@
-"""ONNX graphs of a sampler's loop: torch exports the parts, a Scan joins them.
+"""ONNX graphs of a sampler's loop: torch exports one step, and what does not depend on the step moves out of the loop.
 
-A graph holds the weights once, whatever the number of steps; unrolled, the runtime would pack a copy of them for every
-step. Nothing of the machine or the time gets into a graph: the same weights give the same bytes.
+The loop is a Scan: a graph holds the weights once, whatever the number of steps; unrolled, the runtime would pack a
+copy of them for every step. Nothing of the machine or the time gets into a graph: the same weights give the same bytes.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from policies.accel.loop import NUMBERS, Body
+from policies.accel.loop import NUMBERS, Body, quiet
 from policies.networks.base import Conditioning, Network
 from robostack.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     import onnxruntime
 
-OPSET = 20  # The first with Gelu.
+OPSET = 20  # the first with Gelu
 LANES, STEPS = "lanes", "steps"
 _STEP = "step_"
-_OWN_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated",)
 _LARGEST = 1_900_000_000  # bytes of weights: a protobuf message ends at 2 GiB
 
 
-def require_onnx() -> None:
-    """Raise MissingExtra unless graphs can be made and run."""
+def require_onnx(net: nn.Module) -> None:
+    """Raise MissingExtra unless graphs can be made and run, ConfigError where the weights do not fit into one."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "onnx")
-
-
-def lanes(axis: int = 0) -> dict[int, Any]:
-    """Says that an axis of a tensor counts lanes."""
-    return {axis: torch.export.Dim(LANES)}
-
-
-def observed_names(observed: Conditioning) -> list[str]:
-    """Names of a condition's tensors in a graph."""
-    return [f"observed_{i}" for i in range(len(observed))]
+    size = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
+    if size > _LARGEST:
+        raise ConfigError(
+            f"the weights ({size / 1e9:.1f} GB) do not fit into an ONNX graph of 2 GB: use accelerate=none"
+        )
 
 
 def level_names(level: Conditioning) -> list[str]:
@@ -53,19 +45,43 @@ def level_names(level: Conditioning) -> list[str]:
     return [f"level_{i}" for i in range(len(level))]
 
 
-def exported(module: nn.Module, args: tuple, dynamic: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-    """One part as an ``onnx.ModelProto``.
+class _Step(nn.Module):
+    def __init__(self, net: Network, observe: Callable[..., Conditioning]):
+        super().__init__()
+        self.body, self.observe = Body(net), observe
+
+    def forward(
+        self, x: Tensor, before: Tensor, numbers: Tensor, noise: Tensor, level: Conditioning, *seen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.body(x, before, numbers, noise, level, self.observe(*seen))
+
+
+def exported_step(net: Network, observe: Callable[..., Conditioning], x: Tensor, seen: Mapping[str, Tensor]) -> Any:
+    """A step of the loop as an ``onnx.ModelProto``, with all that it is made from.
 
     Args:
-        module: takes and returns tensors, and tuples of them.
-        args: example inputs, of more than one lane.
-        dynamic: nested as ``args``: per tensor ``lanes(axis)``, or None for fixed sizes.
-        inputs, outputs: names of all tensors in their order.
+        net: the network.
+        observe: what it makes of what is seen, a module.
+        x: an example chunk, of more than one lane.
+        seen: example inputs of ``observe`` by name, likewise.
     """
-    with torch.inference_mode(False), torch.no_grad(), _quiet():
+    with torch.inference_mode(False), torch.no_grad():
+        level = net.level(torch.tensor([0]))
+    args = (x, x.clone(), torch.ones(NUMBERS), x.clone(), level, *seen.values())
+    own = ["x", "before", "numbers", "noise", *level_names(level)]
+    dynamic = (_lanes(), _lanes(), None, _lanes(), (None,) * len(level), (_lanes(),) * len(seen))
+    return exported(_Step(net, observe), args, dynamic, [*(_STEP + n for n in own), *seen], [_STEP + "chunk", "x0"])
+
+
+def exported(
+    module: nn.Module, args: tuple, dynamic: tuple | None, inputs: Sequence[str], outputs: Sequence[str]
+) -> Any:
+    """A module as an ``onnx.ModelProto``; by default, the first axis of all its tensors counts lanes."""
+    dynamic = (_lanes(),) * len(args) if dynamic is None else dynamic
+    with torch.inference_mode(False), torch.no_grad(), quiet():
         program = torch.onnx.export(
-            torch.export.export(module.eval(), args, dynamic_shapes=dynamic), input_names=list(inputs),
-            output_names=list(outputs), opset_version=OPSET, verbose=False,
+            torch.export.export(module.eval(), args, dynamic_shapes=dynamic),
+            input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, verbose=False,
         )  # fmt: skip
     assert program is not None
     model = program.model_proto
@@ -73,109 +89,113 @@ def exported(module: nn.Module, args: tuple, dynamic: Any, inputs: Sequence[str]
     return model
 
 
-def exported_body(net: Network, actions: tuple[int, int], observed: Conditioning, axes: Sequence[int]) -> Any:
-    """A step of the loop as a part.
+def _lanes() -> dict[int, Any]:
+    return {0: torch.export.Dim(LANES)}
+
+
+def looped(step: Any, last: Any | None, *, start: str, constants: Mapping[str, np.ndarray], drawn: bool) -> bytes:
+    """The whole graph: what a step does not change once, the rest of it for every step, ``last`` once.
+
+    What a step takes as ``step_level_0``, for example, is ``level_0`` of the graph with a leading axis of steps.
 
     Args:
-        net: the network.
-        actions: (T, Da).
-        observed: what it makes of an example condition.
-        axes: the axis of each of these tensors that counts lanes.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        level = net.level(torch.tensor([0]))
-    chunk = torch.zeros(observed[0].shape[axes[0]], *actions)
-    args = (chunk, chunk.clone(), torch.ones(NUMBERS), chunk.clone(), level, observed)
-    dynamic = (lanes(), lanes(), None, lanes(), (None,) * len(level), tuple(map(lanes, axes)))
-    own = ["x", "before", "numbers", "noise", *level_names(level)]
-    names = [*(_STEP + name for name in own), *observed_names(observed)]
-    return exported(Body(net), args, dynamic, names, ["step_chunk", "step_estimate"])
-
-
-def lanes_axes(two: Conditioning, three: Conditioning) -> list[int]:
-    """The axis of each tensor that counts lanes, from those of two and of three lanes."""
-    pairs = zip(two, three, strict=True)
-    return [next(i for i, (a, b) in enumerate(zip(u.shape, v.shape, strict=True)) if a != b) for u, v in pairs]
-
-
-def joined(
-    first: Any, body: Any, last: Any | None, *, start: str, constants: Mapping[str, np.ndarray], drawn: bool
-) -> bytes:
-    """The whole graph: ``first`` once, ``body`` for every step, ``last`` once.
-
-    Parts are joined by the names of their inputs and outputs: the first one makes ``before``, the estimate before the
-    first step, and what the body observes; the loop makes ``chunk``. What the body takes per step, ``step_level_0`` for
-    example, is ``level_0`` of the graph with a leading axis of steps: an input, or one of the constants.
-
-    Args:
-        first, body, last: parts.
+        step: of ``exported_step``.
+        last: what follows on ``chunk``, the result of the loop; None for nothing.
         start: the input that the loop begins with.
-        constants: by name; what is missing becomes an input.
+        constants: inputs with known values, by name.
         drawn: whether each step has noise, as an input.
     """
     from onnx import checker, helper, numpy_helper
 
-    per_step = [value for value in body.graph.input if value.name.startswith(_STEP)]
-    carried, scanned = per_step[:2], per_step[2:]
-    known = {}
-    if not drawn:
-        scanned = [value for value in scanned if value.name != f"{_STEP}noise"]
-        known = {f"{_STEP}noise": "before"}  # zeros
-    loop = helper.make_graph(
-        _nodes(body, "body/", known), "step", [_value(value.name, value) for value in (*carried, *scanned)],
-        [_value(value.name, like) for value, like in zip(body.graph.output, carried, strict=True)],
-        _weights(body, "body/"),
+    carried = [value for value in step.graph.input if value.name in (f"{_STEP}x", f"{_STEP}before")]
+    known = {} if drawn else {f"{_STEP}noise": "zeros"}
+    scanned = [v for v in step.graph.input if v.name.startswith(_STEP) and v not in carried and v.name not in known]
+    once, every = _parted(_part(step, "step/", known), {value.name for value in (*carried, *scanned)})
+    body = helper.make_graph(
+        every.nodes, "step", [_value(value.name, value) for value in (*carried, *scanned)],
+        [_value(out.name, like) for out, like in zip(step.graph.output, carried, strict=True)], every.weights,
     )  # fmt: skip
-    outside = [value.name.removeprefix(_STEP) for value in scanned]
-    scan = helper.make_node(
-        "Scan", [start, "before", *outside], ["chunk", "estimate"], "loop", body=loop, num_scan_inputs=len(scanned)
-    )
-    nodes, weights = [*_nodes(first, "first/", {}), scan], _weights(first, "first/")
-    outputs = [_value("chunk", carried[0])]
-    if last is not None:
-        nodes, weights = [*nodes, *_nodes(last, "last/", {})], [*weights, *_weights(last, "last/")]
-        outputs = [_value(value.name, value) for value in last.graph.output]
-    per_step_inputs = [
-        _value(name, value, STEPS) for name, value in zip(outside, scanned, strict=True) if name not in constants
+    sources = {value.name.removeprefix(_STEP): value for value in scanned}
+    after = _Part([], []) if last is None else _part(last, "last/", {})
+    nodes = [
+        helper.make_node("Shape", [start], ["shape"], "shape"),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"], "zeros"),  # what there is before the first step
+        *once.nodes,
+        helper.make_node(
+            "Scan", [start, "zeros", *sources], ["chunk", "estimate"], "loop", body=body, num_scan_inputs=len(scanned)
+        ),
+        *after.nodes,
     ]
-    weights += [numpy_helper.from_array(np.ascontiguousarray(a), name) for name, a in constants.items()]
-    once = [_value(value.name, value) for value in first.graph.input]
-    graph = helper.make_graph(nodes, "decision", [*once, *per_step_inputs], outputs, weights)
+    inputs = [
+        _value(start, carried[0]),
+        *(_value(value.name, value) for value in step.graph.input if not value.name.startswith(_STEP)),
+        *(_value(name, value, STEPS) for name, value in sources.items() if name not in constants),
+    ]
+    outputs = [_value("chunk", carried[0])] if last is None else [_value(v.name, v) for v in last.graph.output]
+    given = [numpy_helper.from_array(np.ascontiguousarray(a), name) for name, a in constants.items()]
+    graph = helper.make_graph(nodes, "decision", inputs, outputs, [*once.weights, *after.weights, *given])
     model = helper.make_model(
-        graph, producer_name="robostack", ir_version=body.ir_version, opset_imports=list(body.opset_import)
+        graph, producer_name="robostack", ir_version=step.ir_version, opset_imports=list(step.opset_import)
     )
     checker.check_model(model)
     return model.SerializeToString(deterministic=True)
 
 
-def _nodes(part: Any, prefix: str, known: Mapping[str, str]) -> list[Any]:
-    """Nodes with names of their own, except for the part's inputs and outputs."""
-    open_names = {value.name for value in (*part.graph.input, *part.graph.output)}
+@dataclass(frozen=True)
+class _Part:
+    nodes: list[Any]
+    weights: list[Any]
 
-    def renamed(name: str) -> str:
+
+def _part(model: Any, prefix: str, known: Mapping[str, str]) -> _Part:
+    """Nodes and weights of a model under names of their own, except for its inputs and outputs."""
+    open_names = {value.name for value in (*model.graph.input, *model.graph.output)}
+
+    def name_of(name: str) -> str:
         return known.get(name, name) if not name or name in open_names else prefix + name
 
-    nodes = []
-    for index, old in enumerate(part.graph.node):
-        node = type(old)()
-        node.CopyFrom(old)
-        node.name, node.doc_string = f"{prefix}{index}", ""
-        del node.metadata_props[:]  # Stack traces, with paths of this machine.
-        node.input[:] = [renamed(name) for name in old.input]
-        node.output[:] = [renamed(name) for name in old.output]
-        nodes.append(node)
-    return nodes
+    part = _Part([], [])
+    for index, old in enumerate(model.graph.node):
+        node = _bare(old, f"{prefix}{index}")
+        node.input[:] = [name_of(name) for name in old.input]
+        node.output[:] = [name_of(name) for name in old.output]
+        part.nodes.append(node)
+    part.weights.extend(_bare(old, name_of(old.name)) for old in model.graph.initializer)
+    return part
 
 
-def _weights(part: Any, prefix: str) -> list[Any]:
-    weights = []
-    for old in part.graph.initializer:
-        weight = type(old)()
-        weight.CopyFrom(old)
-        weight.name, weight.doc_string = prefix + old.name, ""
-        del weight.metadata_props[:]
-        weights.append(weight)
-    return weights
+def _bare(old: Any, name: str) -> Any:
+    """A copy without stack traces, which hold paths of this machine."""
+    new = type(old)()
+    new.CopyFrom(old)
+    new.name, new.doc_string = name, ""
+    del new.metadata_props[:]
+    return new
+
+
+def _parted(part: _Part, moving: set[str]) -> tuple[_Part, _Part]:
+    """What does not depend on the names ``moving``, and what does; each with the constants that it uses."""
+    once, every, moving = [], [], set(moving)
+    for node in part.nodes:
+        if moving.intersection(node.input):
+            every.append(node)
+            moving.update(node.output)
+        else:
+            once.append(node)
+    used = {name for node in every for name in node.input}
+    own = {node.output[0]: node for node in once if not node.input} | {weight.name: weight for weight in part.weights}
+    inside = {name: f"loop/{name}" for name in used & own.keys()}
+    for node in every:
+        node.input[:] = [inside.get(name, name) for name in node.input]
+    constants = [_bare(own[name], new) for name, new in inside.items() if hasattr(own[name], "op_type")]
+    for node in constants:
+        node.output[:] = [f"loop/{node.output[0]}"]
+    weights = [_bare(weight, inside[weight.name]) for weight in part.weights if weight.name in inside]
+    outside = {name for node in once for name in node.input}
+    return (
+        _Part(once, [weight for weight in part.weights if weight.name in outside]),
+        _Part([*constants, *every], weights),
+    )
 
 
 def _value(name: str, like: Any, leading: str | None = None) -> Any:
@@ -185,21 +205,6 @@ def _value(name: str, like: Any, leading: str | None = None) -> Any:
     kind = like.type.tensor_type
     sizes = [LANES if d.dim_param else d.dim_value for d in kind.shape.dim]
     return helper.make_tensor_value_info(name, kind.elem_type, sizes if leading is None else [leading, *sizes])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch's exporter warns of its own dependencies, and logs what it does."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings():
-        for message in _OWN_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 def open_session(model: bytes, threads: int, count: int | None = None) -> onnxruntime.InferenceSession:
@@ -213,12 +218,3 @@ def open_session(model: bytes, threads: int, count: int | None = None) -> onnxru
     if count is not None:
         options.add_free_dimension_override_by_name(LANES, count)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def check_size(module: nn.Module) -> None:
-    """Raise ConfigError for weights that do not fit into one file."""
-    size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
-    if size > _LARGEST:
-        raise ConfigError(
-            f"the weights ({size / 1e9:.1f} GB) do not fit into an ONNX graph of 2 GB: use accelerate=none"
-        )

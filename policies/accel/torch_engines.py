@@ -18,21 +18,9 @@ from torch import Tensor, nn
 
 from policies.accel.bac_plan import Plan
 from policies.accel.hot import HotStep
-from policies.accel.loop import Body, Tables, only_predict
+from policies.accel.loop import Body, Observe, Tables, only_predict, quiet
 from policies.networks.base import Conditioning, Network
 from robostack.errors import DeviceUnavailable
-
-
-class Observe(nn.Module):
-    """The part of a network that runs once per decision."""
-
-    def __init__(self, net: Network):
-        super().__init__()
-        self.net = net
-
-    def forward(self, steps: Tensor, context: Tensor) -> Conditioning:
-        """What the network makes of a condition."""
-        return self.net.observe(steps, context)
 
 
 @dataclass(frozen=True)
@@ -178,11 +166,12 @@ def _wanted() -> str:
 def _compiled(module: nn.Module, examples: tuple) -> tuple[Callable, tuple]:
     """The compiled module, and what it makes of the examples."""
     try:
-        graph = torch.export.export(module.eval(), examples).module()  # plain operations, whatever wraps our functions
-        function = torch.compile(graph, fullgraph=True, dynamic=False)
-        return function, function(*examples)
+        with quiet():
+            graph = torch.export.export(module.eval(), examples).module()  # of plain operations only
+            function = torch.compile(graph, fullgraph=True, dynamic=False)
+            return function, function(*examples)
     except Exception as error:  # torch wraps what the system's compiler says in several types of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = " ".join(str(error).split("\n")[:2]) or type(error).__name__
         raise DeviceUnavailable(
             f"accelerate=compile: torch cannot compile here ({reason}): use accelerate=none or onnx"
         ) from error

@@ -213,7 +213,7 @@ class TransformerForDiffusion(Network):
     def combine(self, level: Conditioning, observed: Conditioning) -> Conditioning:
         """Folded memory of all layers: keys (L, B, n, heads S), bias (L, B, Tp, heads S), values (L, B, heads S, n)."""
         if self.cfg.n_cond_layers:
-            memory = torch.cat([level[0].expand(len(observed[0]), -1, -1), observed[0]], dim=1)
+            memory = torch.cat([level[0].expand(observed[0].shape[0], -1, -1), observed[0]], dim=1)
             for layer in self.encoder.layers:  # pyright: ignore[reportGeneralTypeIssues]
                 memory = layer(memory)
             keys, bias, values = self._fold(memory)

@@ -25,6 +25,7 @@ from robostack.cli.workspace import RunPaths, open_workspace
 from robostack.errors import ConfigError
 from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import verdict, write_bench_page
+from robostack.evaluation.bench.plots import write_overview
 from robostack.evaluation.bench.result import BenchResult, CellResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell, PolicyRow, Suite, TaskRow
 from robostack.evaluation.rollouts import idle
@@ -33,7 +34,7 @@ from robostack.runtime.execution import EXECUTORS
 from robostack.runtime.pool import worker_pool
 from robostack.task.benchmark import Task, load_task
 
-RESULT = "bench.json"
+RESULT, PICTURE = "bench.json", "bench.png"
 
 
 def execute(args: Sequence[str]) -> int:
@@ -57,6 +58,7 @@ def execute(args: Sequence[str]) -> int:
                     result = bench.result(rows, outcomes)
                     write_json_atomic(paths.root / RESULT, result)
                     write_bench_page(paths.report, result)
+                    write_overview(paths.root / PICTURE, rows)
                     stage.result = f"{task.demos} demonstrations, {len(plans)} policies, {len(found)} cells x {suite.n}"
         for line in _lines(result):
             console.note(line)

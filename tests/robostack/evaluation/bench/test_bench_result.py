@@ -3,11 +3,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from robostack.data.arrays import EpisodeArrays
 from robostack.errors import DataError
 from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import verdict, write_bench_page
+from robostack.evaluation.bench.plots import write_overview
 from robostack.evaluation.bench.result import BenchResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell
 from robostack.evaluation.schema import write_json_atomic
@@ -108,6 +110,16 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     assert "&lt;b&gt;two" in page
     assert "p:rti:rti" in page
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
+
+
+def test_the_picture_has_a_line_per_cell_and_equal_results_give_equal_bytes(tmp_path):
+    rows = result_of([True] * 40, [True] * 39 + [False]).rows
+    write_overview(tmp_path / "a.png", rows)
+    write_overview(tmp_path / "b.png", rows)
+    write_overview(tmp_path / "taller.png", [*rows, rows[1].model_copy(update={"cell": "q:rti:rti"})])
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    heights = [Image.open(tmp_path / name).height for name in ("a.png", "taller.png")]
+    assert heights[0] < heights[1]
 
 
 def test_the_json_survives_a_round_trip(tmp_path):
