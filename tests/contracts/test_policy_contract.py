@@ -12,7 +12,7 @@ import torch
 from policies.base import Batch, cfg_from_dict, cfg_to_dict
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.loggers import LOGGERS, NoLogger
-from policies.observed import Observed
+from policies.observed import Recorded
 from policies.samplers import Bac, seeded
 from policies.train import TrainCfg, fit
 from policies.zoo import POLICIES
@@ -43,12 +43,23 @@ TINY = {
         "horizon": 8, "n_action_steps": 4, "drop_n_last_frames": 3, "down_dims": [8, 16], "n_groups": 4,
         "diffusion_step_embed_dim": 8, "kernel_size": 3, "num_inference_steps": 5,
     },
+    "follows instructions": {
+        "Tp": 8, "Ta": 4, "encoder": [32], "network": {"n_layer": 2, "n_head": 2, "n_emb": 32}, "text": {"width": 8},
+    },
+    "has goals": {
+        "Tp": 8, "Ta": 4, "encoder": [32], "goal": {"width": 8},
+        "network": {"down_dims": [8, 16], "kernel": 3, "groups": 4, "step_dim": 8},
+    },
     "streaming": {
         "Tp": 9, "Ta": 4, "To": 2, "encoder": [32],
         "network": {"down_dims": [8], "kernel": 3, "groups": 4, "step_dim": 8},
     },
 }  # fmt: skip
 """Small sizes by policy; every policy has some, since defaults may take seconds per decision."""
+
+VARIANTS = {"follows instructions": "diffusion_transformer", "has goals": "diffusion_unet"}
+"""Policies that are told more, and what they are registered as."""
+NAMES = [*POLICIES, *VARIANTS]
 
 TRAIN = TrainCfg(
     steps=8, batch_size=8, warmup_steps=1, log_every=1, val_every=4, val_fraction=0.3, device="cpu", threads=1,
@@ -72,15 +83,23 @@ def walks() -> EpisodeArrays:
     )
 
 
+def registered(name):
+    return VARIANTS.get(name, name)
+
+
 def tiny_cfg(name):
-    return cfg_from_dict(POLICIES[name].cfg, TINY[name])
+    return cfg_from_dict(POLICIES[registered(name)].cfg, TINY[name])
+
+
+def build(name):
+    return POLICIES[registered(name)].build(tiny_cfg(name), walks().features)
 
 
 @cache
 def pristine(name):
     """An untrained policy with fitted normalisers and weights large enough that every input shows."""
     torch.manual_seed(0)
-    policy, arrays = POLICIES[name].build(tiny_cfg(name), walks().features), walks()
+    policy, arrays = build(name), walks()
     policy.fit_statistics(arrays, SequenceSampler(arrays.ends, policy.horizon.To, policy.horizon.Tp))
     with torch.no_grad():
         for p in policy.parameters():
@@ -90,7 +109,7 @@ def pristine(name):
 
 def samplers_of(name):
     """The shortest of those samplers that differ in their number of steps alone."""
-    records, shortest = POLICIES[name].samplers, {}
+    records, shortest = POLICIES[name].samplers if name in POLICIES else None, {}
     for sampler in records or ():
         record = records[sampler]
         if isinstance(record, Bac):  # acts by a plan that is measured on trained weights; has tests of its own
@@ -103,7 +122,7 @@ def samplers_of(name):
     return [sampler for _, sampler in shortest.values()] or [None]
 
 
-PAIRS = [(name, sampler) for name in POLICIES for sampler in samplers_of(name)]
+PAIRS = [(name, sampler) for name in NAMES for sampler in samplers_of(name)]
 
 
 @pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(map(str, pair)))
@@ -119,13 +138,20 @@ def policy(request):
 def observation(policy, rows, t_s=0.0):
     """Windows that end at the rows of the walks."""
     window = np.maximum(np.array(rows)[:, None] + np.arange(1 - policy.horizon.To, 1), 0)
-    return Observation(t_s, walks().state[window], walks().environment_state[window])
+    return Observation(t_s, walks().state[window], walks().environment_state[window], language="walk about")
+
+
+def begin(policy, mask, seeds):
+    """Start episodes, with the same goal wherever there are goals."""
+    policy.reset(mask, seeds)
+    if "goal" in getattr(policy, "parts", ()):
+        policy.aim(np.repeat(walks().environment_state[:1], len(mask), axis=0))
 
 
 def episode(policy, lanes, decisions=3):
     """Chunks (decisions, B, n, Da) of episodes of (first row, seed) that run side by side from a common reset."""
     rows, seeds = np.array(lanes).T
-    policy.reset(np.ones(len(lanes), bool), seeds)
+    begin(policy, np.ones(len(lanes), bool), seeds)
     return np.stack([policy.infer(observation(policy, rows + 2 * i, t_s=0.1 * i)).actions for i in range(decisions)])
 
 
@@ -167,7 +193,7 @@ def test_the_order_of_the_episodes_does_not_matter(policy):
 def test_resetting_some_lanes_starts_them_anew_and_leaves_the_others(policy):
     whole, fresh = episode(policy, LANES, decisions=4), episode(policy, [(14, 5), (44, 6), (69, 4)], decisions=2)
     episode(policy, LANES, decisions=2)
-    policy.reset(np.array([False, True, False]), np.array([1, 6, 1]))
+    begin(policy, np.array([False, True, False]), np.array([1, 6, 1]))
     rows = np.array([row for row, _ in LANES])
     chunks = [policy.infer(observation(policy, rows + 2 * i, t_s=0.1 * i)).actions for i in (2, 3)]
     for i in (0, 1):
@@ -188,15 +214,15 @@ def test_acting_changes_no_weight_and_no_normaliser(policy):
         torch.testing.assert_close(tensor, before[name], atol=0, rtol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_saved_and_loaded_policy_gives_the_same_bits(name, tmp_path):
-    policy = POLICIES[name].build(tiny_cfg(name), walks().features).eval()
+    policy = build(name).eval()
     policy.load_state_dict(pristine(name).state_dict())
-    path = save_checkpoint(tmp_path / "checkpoint", policy, name, step=1, metrics={})
+    path = save_checkpoint(tmp_path / "checkpoint", policy, registered(name), step=1, metrics={})
     np.testing.assert_array_equal(episode(load_policy(path), LANES), episode(policy, LANES))
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_an_observation_that_is_not_finite_is_refused_by_name(name):
     policy = pristine(name)
     policy.reset(np.ones(2, bool), np.arange(2))
@@ -207,7 +233,7 @@ def test_an_observation_that_is_not_finite_is_refused_by_name(name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_sampler_is_refused_and_the_old_one_stays(name):
     policy = pristine(name)
     before = episode(policy, LANES)
@@ -222,17 +248,17 @@ def batch_of(policy, indices, stage):
     windows = SequenceSampler(arrays.ends, policy.horizon.To, policy.horizon.Tp)
     observed, acted = windows.gather(indices)
     last = windows.later(indices, np.ones(len(indices)))
-    state, objects, action = (torch.from_numpy(c) for c in (arrays.state, arrays.environment_state, arrays.action))
-    batch = Batch(Observed(state[observed], objects[observed]), action[acted], stage=stage)
+    recorded = Recorded(arrays, policy.features, torch.device("cpu"))
+    batch = Batch(recorded.at(observed), recorded.action[torch.from_numpy(acted)], stage=stage)
     if policy.goal_share(1, seeded(0)) is None:
         return batch
-    return replace(batch, goal_state=state[last], goal_environment_state=objects[last])
+    return replace(batch, goal_state=recorded.state[last], goal_environment_state=recorded.objects[last])
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_in_every_stage_the_loss_is_a_finite_function_of_the_generator_and_falls(name):
     torch.manual_seed(0)
-    policy = POLICIES[name].build(tiny_cfg(name), walks().features)
+    policy = build(name)
     policy.load_state_dict(pristine(name).state_dict(), strict=False)
     for number, stage in enumerate(policy.stages()):
         batch = batch_of(policy, np.arange(0, 80, 5), number)
@@ -251,9 +277,10 @@ def test_in_every_stage_the_loss_is_a_finite_function_of_the_generator_and_falls
     assert sum(stage.share for stage in policy.stages()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_training_continues_to_the_same_bits(name, tmp_path, monkeypatch):
-    whole = load_policy(fit(TRAIN, name, tiny_cfg(name), walks(), tmp_path / "whole").checkpoint).state_dict()
+    kind, cfg = registered(name), tiny_cfg(name)
+    whole = load_policy(fit(TRAIN, kind, cfg, walks(), tmp_path / "whole").checkpoint).state_dict()
     for stop in (2, 5):  # At the end of a stage, and within one.
 
         class Interrupt(NoLogger):
@@ -263,14 +290,14 @@ def test_an_interrupted_training_continues_to_the_same_bits(name, tmp_path, monk
 
         monkeypatch.setitem(LOGGERS._records, "none", Interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit(TRAIN, name, tiny_cfg(name), walks(), tmp_path / "killed")
+            fit(TRAIN, kind, cfg, walks(), tmp_path / "killed")
     monkeypatch.setitem(LOGGERS._records, "none", NoLogger)
-    resumed = fit(TRAIN, name, tiny_cfg(name), walks(), tmp_path / "killed")
+    resumed = fit(TRAIN, kind, cfg, walks(), tmp_path / "killed")
     for key, tensor in load_policy(resumed.checkpoint).state_dict().items():
         torch.testing.assert_close(tensor, whole[key], atol=0, rtol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_configuration_survives_a_round_trip_through_plain_values(name):
-    for cfg in (tiny_cfg(name), POLICIES[name].cfg()):
+    for cfg in (tiny_cfg(name), POLICIES[registered(name)].cfg()):
         assert cfg_from_dict(type(cfg), cfg_to_dict(cfg)) == cfg
