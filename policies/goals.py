@@ -97,7 +97,7 @@ class LaneGoals:
         unknown = torch.full((len(mask), len(self.names)), torch.nan, device=device)
         self.values = unknown if mask.all() else torch.where(mask.to(device)[:, None], unknown, self.values)
 
-    def aim(self, goals: Float[np.ndarray, "B G"], low: Float[Tensor, " G"], high: Float[Tensor, " G"]) -> None:
+    def aim(self, goals: Float[np.ndarray, "B n"], low: Float[Tensor, " G"], high: Float[Tensor, " G"]) -> None:
         """Set the goal of every lane; raises DataError for another width, or one beyond the demonstrations' range."""
         wanted = torch.from_numpy(np.asarray(goals, np.float32)).to(low.device)
         if wanted.shape != self.values.shape:

@@ -15,6 +15,7 @@ from policies.carp.tokenizer import TokenizerCfg
 from policies.checkpoint import load_policy
 from policies.convert import to_lerobot
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
+from policies.goals import GoalCfg
 from policies.networks.goal_gpt import GoalGptCfg
 from policies.networks.transformer import TransformerCfg
 from policies.networks.unet1d import UnetCfg
@@ -23,6 +24,9 @@ from policies.samplers import seeded
 from policies.streaming import StreamingCfg, StreamingPolicy
 from policies.text import TextCfg, TextEncoder, hashed, vector_of
 from policies.train import TrainCfg, fit
+from robostack.cli.console import make_console
+from robostack.cli.settings import load_settings
+from robostack.cli.stages import plan_training
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra
 
@@ -157,6 +161,22 @@ def test_values_that_mean_nothing_are_refused(values):
 def test_no_encoder_is_no_text_and_settings_survive_plain_values():
     assert replace(CFG, text=TextCfg(encoder="none")) == replace(CFG, text=None)
     assert cfg_from_dict(DiffusionCfg, cfg_to_dict(CFG)) == CFG
+
+
+def planned(*args):
+    settings = load_settings("train", ["dataset=d", "device=cpu", *args])
+    return plan_training(settings, make_console(settings, 1)).policy_cfg
+
+
+def test_instructions_and_goals_are_settings_of_every_chunk_policy():
+    assert (planned().text, planned().goal) == (None, None)
+    assert planned("policy=diffusion_unet_language").text == TextCfg()
+    goal = planned("policy=diffusion_unet_goal", "policy.goal.kind=future", "policy.goal.drop=0").goal
+    assert goal == GoalCfg(kind="future", drop=0.0)
+    for name in ("diffusion_transformer", "streaming", "carp", "beso"):
+        assert planned(f"policy={name}", "policy.text.encoder=hub:owner/model").text == TextCfg("hub:owner/model")
+    with pytest.raises(ConfigError, match="unknown text.encoder 'bert'"):
+        planned("policy.text.encoder=bert")
 
 
 # Models of the hub; they are never fetched here.
