@@ -195,7 +195,7 @@ def _build(path: Path, config: Mapping[str, Any]) -> TrainablePolicy:
 
 def require_features(policy: TrainablePolicy, features: Features) -> None:
     """Raise CheckpointError, naming what differs, unless the policy was trained on these features."""
-    differences = policy.features.differences(features)
+    differences = policy.features.unmet(features)
     if differences:
         raise CheckpointError(
             f"the policy was trained for other features ({'; '.join(differences)}): "

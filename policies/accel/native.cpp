@@ -63,6 +63,14 @@ inline float mish(float x) {
   return x * (w / (w + 2.0f));
 }
 
+// Copies up to 16 floats; all 16 without a call.
+inline void copy(float* to, const float* from, int64_t width) {
+  if (width == LANES)
+    std::memcpy(to, from, LANES * sizeof(float));
+  else
+    std::memcpy(to, from, width * sizeof(float));
+}
+
 // out (R x 16) = windows of a (rows of C, transposed, so that row i of column c is at[c * span + i]) times a panel
 // (taps x C x 16). Window r is the rows r to r + taps - 1, one tap each.
 template <int R>
@@ -109,7 +117,7 @@ void finish(float* y, const float* add, int64_t epilogue, int64_t width, float* 
   if (epilogue == ACCUMULATE)
     for (int64_t c = 0; c < width; ++c) to[c] += y[c];
   else
-    std::memcpy(to, y, width * sizeof(float));
+    copy(to, y, width);
 }
 
 // For B lanes: dst (T x N) = epilogue(windows of src (T + taps - 1 x C) W^T + bias), weights packed as
@@ -140,7 +148,7 @@ void linear(const Op& op, const Team& team) {
     for (int64_t j = first; j < last; ++j) {
       const int64_t width = std::min<int64_t>(LANES, N - j * LANES);
       float add[LANES] = {}, out[ROWS * LANES];
-      if (bias) std::memcpy(add, bias + j * LANES, width * sizeof(float));
+      if (bias) copy(add, bias + j * LANES, width);
       for (int64_t b = begin; b < end; ++b) {
         const float* at = team.scratch.data() + (b - begin) * size;
         PRODUCTS[rows(b)](at, rows(b) + taps - 1, weights + j * taps * C * LANES, C, taps, out);
@@ -219,11 +227,11 @@ void groupnorm(const Op& op, const Team& team) {
       for (int64_t c = 0; c < n; c += LANES) {
         const int64_t width = std::min<int64_t>(LANES, n - c);
         float v[LANES] = {}, plus[LANES] = {};
-        std::memcpy(v, x + c, width * sizeof(float));
-        if (add) std::memcpy(plus, add + c, width * sizeof(float));
+        copy(v, x + c, width);
+        if (add) copy(plus, add + c, width);
         for (int i = 0; i < LANES; ++i)
           v[i] = mish((v[i] - mean[c + i]) * scale[c + i] + offset[c + i]) * film[c + i] + shift[c + i] + plus[i];
-        std::memcpy(y + c, v, width * sizeof(float));
+        copy(y + c, v, width);
       }
     }
   }

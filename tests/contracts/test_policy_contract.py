@@ -43,13 +43,6 @@ TINY = {
         "horizon": 8, "n_action_steps": 4, "drop_n_last_frames": 3, "down_dims": [8, 16], "n_groups": 4,
         "diffusion_step_embed_dim": 8, "kernel_size": 3, "num_inference_steps": 5,
     },
-    "follows instructions": {
-        "Tp": 8, "Ta": 4, "encoder": [32], "network": {"n_layer": 2, "n_head": 2, "n_emb": 32}, "text": {"width": 8},
-    },
-    "has goals": {
-        "Tp": 8, "Ta": 4, "encoder": [32], "goal": {"width": 8},
-        "network": {"down_dims": [8, 16], "kernel": 3, "groups": 4, "step_dim": 8},
-    },
     "streaming": {
         "Tp": 9, "Ta": 4, "To": 2, "encoder": [32],
         "network": {"down_dims": [8], "kernel": 3, "groups": 4, "step_dim": 8},
@@ -57,9 +50,15 @@ TINY = {
 }  # fmt: skip
 """Small sizes by policy; every policy has some, since defaults may take seconds per decision."""
 
-VARIANTS = {"follows instructions": "diffusion_transformer", "has goals": "diffusion_unet"}
-"""Policies that are told more, and what they are registered as."""
-NAMES = [*POLICIES, *VARIANTS]
+LOOKS = {
+    "diffusion_unet:image": {"image": {"cameras": ["front"], "crop": 0.75, "keypoints": 8, "width": 16}},
+    "diffusion_transformer:points": {"points": {"hidden": [16, 32], "width": 16}, "objects": True},
+    "diffusion_transformer:text": {"text": {"width": 8}},
+    "diffusion_unet:goal": {"goal": {"width": 8}},
+}
+"""Policies that are told more, by what; the first is not told where the objects are."""
+
+NAMES = [*POLICIES, *LOOKS]
 
 TRAIN = TrainCfg(
     steps=8, batch_size=8, warmup_steps=1, log_every=1, val_every=4, val_fraction=0.3, device="cpu", threads=1,
@@ -72,27 +71,33 @@ def walks() -> EpisodeArrays:
     """Four smooth walks of a gripper past one object."""
     axes = ("x", "y", "z")
     ee, cube = tuple(f"ee.{a}" for a in axes), tuple(f"cube.{a}" for a in axes)
-    features = Features((*ee, "gripper"), cube, (*ee, "gripper"), (), "ee_pose", 20.0, "toy")
+    cameras = (("front", 16, 16),)
+    features = Features((*ee, "gripper"), cube, (*ee, "gripper"), cameras, "ee_pose", 20.0, "toy", points=12)
     rng = np.random.default_rng(0)
     moves = rng.normal(size=(4, 25, 4)).cumsum(1).cumsum(1) / 200
     state = moves.reshape(100, 4).astype(np.float32)
     objects = np.repeat(rng.normal(size=(4, 3)), 25, axis=0) + 0.05 * rng.normal(size=(100, 3))
     action = state + np.float32(0.05) * np.roll(state, 1, axis=1)
+    pixel = np.linspace(-2, 2, 16)
+    distance = (pixel - objects[:, :1])[:, None, :] ** 2 + (pixel - objects[:, 1:2])[:, :, None] ** 2
+    pictures = np.repeat((255 * np.exp(-distance)).astype(np.uint8)[..., None], 3, axis=-1)
+    clouds = np.concatenate([0.1 * rng.normal(size=(100, 12, 3)) + objects[:, None], np.ones((100, 12, 3))], axis=2)
     return EpisodeArrays(
-        state, objects.astype(np.float32), action, np.array([25, 50, 75, 100]), features, "walk", "walk about"
-    )
+        state, objects.astype(np.float32), action, np.array([25, 50, 75, 100]), features, "walk", "walk about",
+        {"front": pictures}, clouds.astype(np.float32),
+    )  # fmt: skip
 
 
-def registered(name):
-    return VARIANTS.get(name, name)
+def kind_of(name):
+    return name.partition(":")[0]
 
 
 def tiny_cfg(name):
-    return cfg_from_dict(POLICIES[registered(name)].cfg, TINY[name])
+    return cfg_from_dict(POLICIES[kind_of(name)].cfg, TINY[kind_of(name)] | LOOKS.get(name, {}))
 
 
 def build(name):
-    return POLICIES[registered(name)].build(tiny_cfg(name), walks().features)
+    return POLICIES[kind_of(name)].build(tiny_cfg(name), walks().features)
 
 
 @cache
@@ -109,7 +114,7 @@ def pristine(name):
 
 def samplers_of(name):
     """The shortest of those samplers that differ in their number of steps alone."""
-    records, shortest = POLICIES[name].samplers if name in POLICIES else None, {}
+    records, shortest = POLICIES[kind_of(name)].samplers, {}
     for sampler in records or ():
         record = records[sampler]
         if isinstance(record, Bac):  # acts by a plan that is measured on trained weights; has tests of its own
@@ -122,7 +127,8 @@ def samplers_of(name):
     return [sampler for _, sampler in shortest.values()] or [None]
 
 
-PAIRS = [(name, sampler) for name in NAMES for sampler in samplers_of(name)]
+PAIRS = [(name, sampler) for name in POLICIES for sampler in samplers_of(name)]
+PAIRS += [(name, samplers_of(name)[0]) for name in LOOKS]
 
 
 @pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(map(str, pair)))
@@ -138,7 +144,11 @@ def policy(request):
 def observation(policy, rows, t_s=0.0):
     """Windows that end at the rows of the walks."""
     window = np.maximum(np.array(rows)[:, None] + np.arange(1 - policy.horizon.To, 1), 0)
-    return Observation(t_s, walks().state[window], walks().environment_state[window], language="walk about")
+    arrays = walks()
+    images = {name: frames[window] for name, frames in arrays.images.items()}
+    return Observation(
+        t_s, arrays.state[window], arrays.environment_state[window], images, arrays.language, arrays.points[window]
+    )
 
 
 def begin(policy, mask, seeds):
@@ -218,7 +228,7 @@ def test_acting_changes_no_weight_and_no_normaliser(policy):
 def test_a_saved_and_loaded_policy_gives_the_same_bits(name, tmp_path):
     policy = build(name).eval()
     policy.load_state_dict(pristine(name).state_dict())
-    path = save_checkpoint(tmp_path / "checkpoint", policy, registered(name), step=1, metrics={})
+    path = save_checkpoint(tmp_path / "checkpoint", policy, kind_of(name), step=1, metrics={})
     np.testing.assert_array_equal(episode(load_policy(path), LANES), episode(policy, LANES))
 
 
@@ -227,8 +237,9 @@ def test_an_observation_that_is_not_finite_is_refused_by_name(name):
     policy = pristine(name)
     policy.reset(np.ones(2, bool), np.arange(2))
     obs = observation(policy, (10, 40))
-    obs.environment_state[1, 0, 2] = np.nan
-    with pytest.raises(DataError, match=r"'cube.z' is not finite in lane 1") as caught:
+    told = "environment_state" if policy.features.environment_state else "state"
+    getattr(obs, told)[1, 0, 2] = np.nan
+    with pytest.raises(DataError, match=r"'(cube|ee).z' is not finite in lane 1") as caught:
         policy.infer(obs)
     assert "\n" not in str(caught.value)
 
@@ -246,10 +257,10 @@ def test_an_unknown_sampler_is_refused_and_the_old_one_stays(name):
 def batch_of(policy, indices, stage):
     arrays = walks()
     windows = SequenceSampler(arrays.ends, policy.horizon.To, policy.horizon.Tp)
-    observed, acted = windows.gather(indices)
+    rows, acted = windows.gather(indices)
     last = windows.later(indices, np.ones(len(indices)))
     recorded = Recorded(arrays, policy.features, torch.device("cpu"))
-    batch = Batch(recorded.at(observed), recorded.action[torch.from_numpy(acted)], stage=stage)
+    batch = Batch(recorded.at(rows), recorded.action[acted], stage=stage)
     if policy.goal_share(1, seeded(0)) is None:
         return batch
     return replace(batch, goal_state=recorded.state[last], goal_environment_state=recorded.objects[last])
@@ -279,8 +290,7 @@ def test_in_every_stage_the_loss_is_a_finite_function_of_the_generator_and_falls
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_training_continues_to_the_same_bits(name, tmp_path, monkeypatch):
-    kind, cfg = registered(name), tiny_cfg(name)
-    whole = load_policy(fit(TRAIN, kind, cfg, walks(), tmp_path / "whole").checkpoint).state_dict()
+    whole = load_policy(fit(TRAIN, kind_of(name), tiny_cfg(name), walks(), tmp_path / "whole").checkpoint).state_dict()
     for stop in (2, 5):  # At the end of a stage, and within one.
 
         class Interrupt(NoLogger):
@@ -290,14 +300,14 @@ def test_an_interrupted_training_continues_to_the_same_bits(name, tmp_path, monk
 
         monkeypatch.setitem(LOGGERS._records, "none", Interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit(TRAIN, kind, cfg, walks(), tmp_path / "killed")
+            fit(TRAIN, kind_of(name), tiny_cfg(name), walks(), tmp_path / "killed")
     monkeypatch.setitem(LOGGERS._records, "none", NoLogger)
-    resumed = fit(TRAIN, kind, cfg, walks(), tmp_path / "killed")
+    resumed = fit(TRAIN, kind_of(name), tiny_cfg(name), walks(), tmp_path / "killed")
     for key, tensor in load_policy(resumed.checkpoint).state_dict().items():
         torch.testing.assert_close(tensor, whole[key], atol=0, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_configuration_survives_a_round_trip_through_plain_values(name):
-    for cfg in (tiny_cfg(name), POLICIES[registered(name)].cfg()):
+    for cfg in (tiny_cfg(name), POLICIES[kind_of(name)].cfg()):
         assert cfg_from_dict(type(cfg), cfg_to_dict(cfg)) == cfg

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from robostack.cli import stages
+from robostack.cli import main, stages
 from robostack.cli.metrics import Metrics, write_metrics
 from robostack.cli.workspace import RunPaths
 from robostack.errors import ConfigError
@@ -58,6 +58,18 @@ def test_settings_reach_the_working_parts(command):
     rolled = json.loads(Path("o/eval/episodes.json").read_text())
     assert (rolled["sampler"], rolled["seed"], rolled["workers"]) == ("ddpm100", 3, 2)
     assert json.loads(Path("o/task.json").read_text())["robot"]["control_mode"] == "joint_pos"
+
+
+@pytest.mark.parametrize(
+    ("policy", "fix"), [("image", "pass demos.cameras=[front]"), ("points", "pass demos.points=512")]
+)
+def test_a_run_whose_policy_would_look_at_what_is_not_shown_is_refused_at_once(policy, fix, tmp_path, capsys):
+    code = main(["run", SENTENCE.partition(",")[0], f"policy=diffusion_unet_{policy}", f"out={tmp_path / 'o'}"])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1
+    assert fix in error
+    assert not (tmp_path / "o").exists()
 
 
 def test_quiet_prints_the_result_only(command):

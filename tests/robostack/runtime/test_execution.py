@@ -110,6 +110,18 @@ def test_a_decision_sees_the_newest_observations():
     assert [w.t_s for w in policy.windows] == pytest.approx([0.0, 4 * DT, 8 * DT])
 
 
+def test_a_window_carries_what_is_looked_at():
+    policy, executor = started(To=3)
+    for step in range(9):
+        look = np.full((2, 4, 3), step, np.uint8)
+        points = np.full((5, 6), step, np.float32)
+        executor.act(dataclasses.replace(observation(step), images={"front": look}, points=points))
+    assert policy.windows[-1].images["front"].shape == (1, 3, 2, 4, 3)
+    assert policy.windows[-1].images["front"][0, :, 0, 0, 0].tolist() == seen(policy.windows[-1])
+    assert policy.windows[-1].points.shape == (1, 3, 5, 6)
+    assert policy.windows[-1].points[0, :, 0, 0].tolist() == seen(policy.windows[-1])
+
+
 @pytest.mark.parametrize("Ta", [1, 3, 8])
 def test_one_inference_per_executed_chunk(Ta):
     policy, executor = started(Ta=Ta)
