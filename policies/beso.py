@@ -28,18 +28,15 @@ from torch import Tensor
 
 from policies.base import Batch
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
+from policies.goals import goal_of, goal_share, kept_goals, require_kind, require_share
 from policies.networks.goal_gpt import GoalGpt, GoalGptCfg, TokenSizes
 from policies.observed import Observed, Recorded
 from policies.samplers.karras import KARRAS_SAMPLERS, KarrasSampler, Levels
 from policies.units import Units
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import ConfigError, DataError
+from robostack.errors import ConfigError
 from robostack.types import Features
-
-GOALS = ("final", "future", "none")
-_SLACK = 0.05
-"""How far a goal may lie beyond the data, as a share of its range."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class BesoCfg(ChunkCfg):
     """
 
     encoder: tuple[int, ...] | list[int] = ()
-    goal: str = "final"
+    goal: str = "final"  # pyright: ignore[reportIncompatibleVariableOverride]
     goal_drop: float = 0.1
     guidance: float = 0.0
     bank: int = 256
@@ -68,10 +65,8 @@ class BesoCfg(ChunkCfg):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.goal not in GOALS:
-            raise ConfigError(f"unknown goal '{self.goal}': use one of {', '.join(GOALS)}")
-        if not 0 <= self.goal_drop <= 1:
-            raise ConfigError(f"goal_drop={self.goal_drop} must be in [0, 1]")
+        require_kind(self.goal, "goal")
+        require_share(self.goal_drop, "goal_drop")
         if self.bank < 1 or self.guidance < 0:
             raise ConfigError(f"bank={self.bank} must be at least 1 and guidance={self.guidance} at least 0")
         self.guidance_of(KARRAS_SAMPLERS[self.sampler])
@@ -95,8 +90,7 @@ class BesoPolicy(ChunkPolicy):
 
     def __init__(self, cfg: BesoCfg, features: Features):
         super().__init__(cfg, features)
-        self.goal_names = self.features.environment_state or self.features.state
-        G = len(self.goal_names)
+        G = len(self.goals.names)
         sizes = TokenSizes(cfg.To, cfg.Tp, self.step_dim, len(features.action), self.context_dim, G)
         self.model = GoalGpt(sizes, cfg.network)
         self.register_buffer("bank_start", torch.zeros(cfg.bank, self.step_dim))
@@ -104,7 +98,6 @@ class BesoPolicy(ChunkPolicy):
         self.register_buffer("goal_low", torch.zeros(G))
         self.register_buffer("goal_high", torch.zeros(G))
         self.sampler: KarrasSampler = KARRAS_SAMPLERS[cfg.sampler]
-        self._goals = torch.empty(0, G)
 
     # Training.
 
@@ -116,23 +109,21 @@ class BesoPolicy(ChunkPolicy):
         begin = np.concatenate([[0], arrays.ends[:-1]])[chosen].repeat(self.cfg.To).reshape(-1, self.cfg.To)
         recorded = Recorded(arrays, self.features, self.bank_start.device)
         self.bank_start.copy_(self.view(recorded.at(begin)).steps[:, -1])
-        seen = self._goal_of(recorded.state, recorded.objects)
+        seen = goal_of(self.features, recorded.state, recorded.objects)
         self.bank_goal.copy_(seen[arrays.ends[chosen] - 1])
         self.goal_low.copy_(seen.amin(0))
         self.goal_high.copy_(seen.amax(0))
 
     def goal_share(self, count: int, generator: torch.Generator) -> Float[Tensor, " B"] | None:
-        """1 for the end of the episode; uniform for a future of the episode."""
-        if self.cfg.goal == "none":
-            return None
-        return torch.ones(count) if self.cfg.goal == "final" else torch.rand(count, generator=generator)
+        """As ``goals.goal_share``."""
+        return goal_share(self.cfg.goal, count, generator)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Of actions given observations and, but for some samples, goals."""
         cond, units = self.condition(batch.observed, generator)
         if batch.goal_state is not None and batch.goal_environment_state is not None:
-            goals = self._goal_of(batch.goal_state, batch.goal_environment_state)
-            kept = torch.rand(len(goals), generator=generator) >= self.cfg.goal_drop
+            goals = goal_of(self.features, batch.goal_state, batch.goal_environment_state)
+            kept = kept_goals(len(goals), self.cfg.goal_drop, generator)
             cond = self.with_goal(cond, units, goals, kept.to(goals.device))
         return self.chunk_loss(cond, units.encode(batch.action), generator)
 
@@ -153,22 +144,16 @@ class BesoPolicy(ChunkPolicy):
     def condition(self, observed: Observed, generator: torch.Generator | None = None) -> tuple[Condition, Units]:
         """As for every chunk policy, and without a goal."""
         cond, units = super().condition(observed, generator)
-        no_goal = cond.context.new_zeros(len(observed), len(self.goal_names) + 1)
+        no_goal = cond.context.new_zeros(len(observed), len(self.goals.names) + 1)
         return Condition(cond.steps, torch.cat([cond.context, no_goal], dim=1)), units
 
     def with_goal(
         self, cond: Condition, units: Units, goals: Float[Tensor, "B G"], counts: Bool[Tensor, " B"]
     ) -> Condition:
         """The condition with goals in physical units and the world frame, for the samples where they count."""
-        if self.features.environment_state:
-            seen = self.object_norm(self.frame.objects(goals[:, None], units.origin))[:, 0]
-        else:
-            seen = self.state_norm(goals)
+        seen = self.seen_goal(goals, units.origin)
         parts = [cond.context[:, : self.context_dim], seen, counts[:, None].to(seen.dtype)]
         return Condition(cond.steps, torch.cat(parts, dim=1))
-
-    def _goal_of(self, state, objects):
-        return objects if self.features.environment_state else state
 
     # The network.
 
@@ -210,9 +195,8 @@ class BesoPolicy(ChunkPolicy):
         return torch.full((len(self._lanes),), (1 + twice) * self.sampler.evaluations)
 
     def forget(self, mask: Bool[Tensor, " B"]) -> None:
-        """Drop the goals of the lanes."""
-        unknown = self.bank_goal.new_full((len(mask), len(self.goal_names)), torch.nan)
-        self._goals = unknown if mask.all() else torch.where(mask.to(unknown.device)[:, None], unknown, self._goals)
+        """Nothing is remembered but goals."""
+        del mask  # Unused.
 
     def aim(self, goals: Float[np.ndarray, "B G"]) -> None:
         """Set the goal of every lane until its next reset: the objects' state, physical units, world frame.
@@ -223,29 +207,15 @@ class BesoPolicy(ChunkPolicy):
         """
         if self.cfg.guidance_of(self.sampler) == 0:
             raise ConfigError("this sampler acts without a goal: use beso3_goal, or a guidance above 0")
-        wanted = torch.from_numpy(np.asarray(goals, np.float32)).to(self.goal_low.device)
-        if wanted.shape != self._goals.shape:
-            raise DataError(
-                f"goals have shape {tuple(wanted.shape)}, not {tuple(self._goals.shape)}: one value for each of "
-                f"{', '.join(self.goal_names)}"
-            )
-        slack = _SLACK * (self.goal_high - self.goal_low) + 1e-4
-        inside = (wanted >= self.goal_low - slack) & (wanted <= self.goal_high + slack)
-        if not inside.all():
-            lane, column = (~inside).nonzero()[0].tolist()
-            raise DataError(
-                f"goal '{self.goal_names[column]}' is {wanted[lane, column]:.4g}, outside the demonstrations' "
-                f"{self.goal_low[column]:.4g} to {self.goal_high[column]:.4g}: choose another goal, or demonstrate it"
-            )
-        self._goals = wanted
+        self.goals.aim(goals, self.goal_low, self.goal_high)
 
     def draw(self, decision: Decision) -> Float[Tensor, "B Tp Da"]:
         """Let the sampler denoise, towards the lanes' goals where they count."""
         guidance, cond = self.cfg.guidance_of(self.sampler), decision.cond
         if guidance > 0:
-            unknown = self._goals.isnan().any(dim=1)
+            unknown = self.goals.values.isnan().any(dim=1)
             nearest = torch.cdist(cond.steps[:, -1], self.bank_start).argmin(dim=1)
-            self._goals = torch.where(unknown[:, None], self.bank_goal[nearest], self._goals)
-            cond = self.with_goal(cond, decision.units, self._goals, torch.ones_like(unknown))
+            self.goals.values = torch.where(unknown[:, None], self.bank_goal[nearest], self.goals.values)
+            cond = self.with_goal(cond, decision.units, self.goals.values, torch.ones_like(unknown))
         denoise = partial(self.denoise, cond=cond, guidance=guidance)
         return self.sampler.sample(denoise, self.cfg.levels, decision.noise).clamp(-1, 1)

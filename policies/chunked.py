@@ -19,8 +19,10 @@ from policies.base import Batch, TrainablePolicy
 from policies.context import ContextPart, StateEncoder, View
 from policies.discrete import DiscreteDims
 from policies.frame import FRAMES, Frame
+from policies.goals import GoalCfg, GoalEncoder, LaneGoals, goal_names, goal_of, goal_share, kept_goals
 from policies.observed import Observed, Recorded
 from policies.samplers import LaneNoise, seeded
+from policies.text import NO_TEXT, TextCfg, TextEncoder
 from policies.units import Units
 from policies.vision import ImageCfg, ImageEncoder, PointEncoder, PointsCfg
 from robostack.data.arrays import EpisodeArrays
@@ -32,7 +34,7 @@ from robostack.types import ActionChunk, Features, Observation
 _STATISTICS_WINDOWS = 200_000
 _ROTATION = tuple(f"r{i}" for i in range(1, 7))
 _PREPARED_WINDOWS = 256
-CONTEXT = ("encoder", "images", "points")
+CONTEXT = ("encoder", "images", "points", "text", "goal")
 """Attributes of a policy that are parts of its context, in the order in which their outputs follow each other."""
 
 
@@ -54,6 +56,8 @@ class ChunkCfg:
         image: how it looks at pictures; None for a policy that does not.
         points: how it looks at point clouds; None for a policy that does not.
         objects: whether it is told the state of the objects; None where it has nothing to look at.
+        text: how it reads its instruction; None for a policy that does not.
+        goal: how it is told what is to be seen in the end; None for a policy that is not.
     """
 
     To: int = 2
@@ -66,8 +70,14 @@ class ChunkCfg:
     image: ImageCfg | None = None
     points: PointsCfg | None = None
     objects: bool | None = None
+    text: TextCfg | None = None
+    goal: GoalCfg | None = None
 
     def __post_init__(self):
+        if self.text is not None and self.text.encoder == NO_TEXT:
+            object.__setattr__(self, "text", None)
+        if isinstance(self.goal, GoalCfg) and self.goal.kind == "none":
+            object.__setattr__(self, "goal", None)
         object.__setattr__(self, "encoder", tuple(int(d) for d in self.encoder))
         if any(d < 1 for d in self.encoder):
             raise ConfigError(f"encoder={self.encoder} must be positive widths, or empty for no encoder")
@@ -163,8 +173,13 @@ class ChunkPolicy(TrainablePolicy):
             self.images = ImageEncoder(cfg.image, features.cameras, cfg.To)
         if cfg.points is not None:
             self.points = PointEncoder(cfg.points, cfg.To)
+        if cfg.text is not None:
+            self.text = TextEncoder(cfg.text)
+        if isinstance(cfg.goal, GoalCfg):
+            self.goal = GoalEncoder(cfg.goal, goal_names(features))
         self.parts = tuple(name for name in CONTEXT if hasattr(self, name))
         self.context_dim = sum(self.context_part(name).width for name in self.parts)
+        self.goals = LaneGoals(goal_names(features))
         self._lanes: list[torch.Generator] = []
         self._decided_s = np.empty(0)
 
@@ -204,11 +219,26 @@ class ChunkPolicy(TrainablePolicy):
         view = self.view(recorded.at(rows[spread]))
         for name in self.parts:
             self.context_part(name).prepare(view)
+        if isinstance(self.cfg.goal, GoalCfg):
+            self.goal.fit(goal_of(self.features, recorded.state, recorded.objects))
+
+    def goal_share(self, count: int, generator: torch.Generator) -> Float[Tensor, " B"] | None:
+        """As ``goals.goal_share``."""
+        cfg = self.cfg.goal
+        return goal_share(cfg.kind, count, generator) if isinstance(cfg, GoalCfg) else None
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Scalar training loss; all randomness comes from ``generator`` (CPU)."""
-        cond, units = self.condition(batch.observed, generator)
+        cond, units = self.condition(self.aimed(batch, generator), generator)
         return self.chunk_loss(cond, units.encode(batch.action), generator)
+
+    def aimed(self, batch: Batch, generator: torch.Generator) -> Observed:
+        """The batch's observations, but for some samples with their goals."""
+        if batch.goal_state is None or batch.goal_environment_state is None or not isinstance(self.cfg.goal, GoalCfg):
+            return batch.observed
+        goals = goal_of(self.features, batch.goal_state, batch.goal_environment_state)
+        kept = kept_goals(len(goals), self.cfg.goal.drop, generator).to(goals.device)
+        return replace(batch.observed, goal=goals.masked_fill(~kept[:, None], torch.nan))
 
     def context_part(self, name: str) -> ContextPart:
         """A part of the context by its name."""
@@ -220,7 +250,14 @@ class ChunkPolicy(TrainablePolicy):
         """What the parts of the context look at."""
         origin = self.frame.origin(observed.state)
         objects = self.object_norm(self.frame.objects(observed.objects, origin))
-        return View(observed, torch.cat([self.state_norm(observed.state), objects], dim=-1), origin)
+        goal = None if observed.goal is None else self.seen_goal(observed.goal, origin)
+        return View(observed, torch.cat([self.state_norm(observed.state), objects], dim=-1), origin, goal)
+
+    def seen_goal(self, goals: Float[Tensor, "B G"], origin: Float[Tensor, "B 4"]) -> Float[Tensor, "B G"]:
+        """Goals in network units."""
+        if not self.features.environment_state:
+            return self.state_norm(goals)
+        return self.object_norm(self.frame.objects(goals[:, None], origin))[:, 0]
 
     def condition(self, observed: Observed, generator: torch.Generator | None = None) -> tuple[Condition, Units]:
         """What the network is told about observations, and the units of its actions.
@@ -259,14 +296,26 @@ class ChunkPolicy(TrainablePolicy):
         for lane in np.flatnonzero(mask):
             self._lanes[lane] = seeded(int(seeds[lane]))
         self._decided_s[mask] = np.nan
+        self.goals.forget(torch.from_numpy(mask), self.state_norm.scale.device)
         self.forget(torch.from_numpy(mask))
+
+    def aim(self, goals: Float[np.ndarray, "B G"]) -> None:
+        """Set the goal of every lane until its next reset: a state to reach, physical units, world frame.
+
+        Raises:
+            ConfigError: the policy acts without goals.
+            DataError: a width that contradicts the features, or a goal beyond the demonstrations.
+        """
+        if not isinstance(self.cfg.goal, GoalCfg):
+            raise ConfigError("this policy acts without a goal: train one with policy.goal.kind=final")
+        self.goals.aim(goals, self.goal.low, self.goal.high)
 
     def infer(self, obs: Observation, plan: ActivePlan | None = None) -> ActionChunk:
         """Predict the actions of every lane from (B, To, ...) observations: all Tp - To + 1 that are still due.
 
         Raises:
             DataError: widths or horizon that contradict the features, a value that is not finite, or something that
-                the policy looks at and that is not there.
+                the policy looks at and that is not there, the instruction too.
         """
         recorded = plan is not None and plan.jacobian == "vjp"  # autograd cannot use what inference mode has made
         with torch.inference_mode(not recorded), torch.no_grad():
@@ -276,6 +325,8 @@ class ChunkPolicy(TrainablePolicy):
         observed = self.observed(obs)
         lanes = len(observed)
         assert lanes == len(self._lanes), f"reset {lanes} lanes before infer; there are {len(self._lanes)}"
+        if isinstance(self.cfg.goal, GoalCfg):
+            observed = replace(observed, goal=self.goals.values)
         cond, units = self.condition(observed)
         waited = (obs.t_s - np.where(np.isnan(self._decided_s), obs.t_s, self._decided_s)) * self.features.rate_hz
         elapsed = torch.from_numpy(np.rint(waited).astype(np.int64)).to(observed.state.device)

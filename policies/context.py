@@ -21,11 +21,13 @@ class View:
         observed: everything, in physical units and the world frame.
         steps: state and objects in network units, oldest first.
         origin: of the policy's frame [m, world], and a zero.
+        goal: in network units, NaN in samples without one; None where no sample has any.
     """
 
     observed: Observed
     steps: Float[Tensor, "B To Do"]
     origin: Float[Tensor, "B 4"]
+    goal: Float[Tensor, "B G"] | None = None
 
 
 class ContextPart(nn.Module, ABC):

@@ -182,6 +182,9 @@ def to_lerobot(policy: DiffusionPolicy) -> LerobotPolicy:
     cfg = policy.cfg
     if not isinstance(cfg.network, UnetCfg):
         raise ConfigError("lerobot's DiffusionPolicy is a U-Net: only policy=diffusion_unet can be converted")
+    beyond = [name for name in policy.parts if name != "encoder"]
+    if beyond:
+        raise ConfigError(f"this policy is told more than states ({', '.join(beyond)}): only states can be converted")
     for name, found, wanted in (
         ("frame", "gripper" if policy.frame.relative else "world", "world"), ("per_step", cfg.per_step, False),
         ("image", cfg.image, None), ("points", cfg.points, None), ("encoder", tuple(cfg.encoder), ()),

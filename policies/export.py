@@ -101,13 +101,19 @@ def export_policy(checkpoint: Path | str, folder: Path | str, *, sampler: str) -
 
     Raises:
         CheckpointError: unusable, or the graph differs from the policy.
-        ConfigError: another kind of policy, or a sampler that one graph cannot be.
+        ConfigError: another kind of policy, one that is told more than states, or a sampler that one graph cannot be.
         UnknownName: no such sampler.
         MissingExtra: the packages for ONNX are not installed.
     """
     policy, folder = load_policy(checkpoint, sampler=sampler), Path(folder)
     if not isinstance(policy, DiffusionPolicy):
         raise ConfigError(f"{checkpoint} holds a {type(policy).__name__}: only diffusion policies can be exported")
+    beyond = [name for name in policy.parts if name != "encoder"]
+    if beyond:
+        raise ConfigError(
+            f"{checkpoint} holds a policy that is told more than states ({', '.join(beyond)}): only policies of states "
+            "can be exported"
+        )
     steps = _steps(policy, sampler)
     require_onnx(policy)
     model = graph_of(policy, steps)

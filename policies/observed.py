@@ -24,12 +24,16 @@ class Observed:
         objects: state of the objects; De is 0 for a policy that is not told.
         images: RGB by camera, for those that the policy looks at.
         points: x, y, z [m] and red, green, blue in [0, 1] of P points; None for a policy that looks at none.
+        language: the instruction of each window; empty where nobody gave any.
+        goal: what is to be seen in the end, NaN in windows without one; None where no window has any.
     """
 
     state: Float[Tensor, "B To Ds"]
     objects: Float[Tensor, "B To De"]
     images: Mapping[str, UInt8[Tensor, "B To _ _ 3"]] = field(default_factory=dict)
     points: Float[Tensor, "B To P 6"] | None = None
+    language: tuple[str, ...] = ()
+    goal: Float[Tensor, "B G"] | None = None
 
     def __len__(self) -> int:
         return len(self.state)
@@ -52,10 +56,11 @@ class Observed:
             torch.from_numpy(objects).to(device),
             {name: torch.from_numpy(image).to(device) for name, image in images.items()},
             None if points is None else torch.from_numpy(points).to(device),
+            (obs.language,) * len(state),
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything, in a fixed order."""
+        """All that was seen, in a fixed order."""
         points = () if self.points is None else (self.points,)
         return (self.state, self.objects, *self.images.values(), *points)
 
@@ -79,6 +84,7 @@ class Recorded:
             raise DataError(f"the dataset was loaded without {missing[0]}: pass cameras or points to load_arrays")
         self.images = {name: arrays.images[name] for name, _, _ in features.cameras}
         self.points = arrays.points if features.points else None
+        self._ends, self._instructions = arrays.ends, arrays.instructions
         objects = arrays.environment_state if features.environment_state else arrays.environment_state[:, :0]
         columns = (arrays.state, objects, arrays.action)
         self.state, self.objects, self.action = (torch.tensor(c, dtype=torch.float32, device=device) for c in columns)
@@ -88,7 +94,9 @@ class Recorded:
         index = torch.from_numpy(rows).to(self.state.device)
         images = {name: torch.from_numpy(frames[rows]).to(index.device) for name, frames in self.images.items()}
         points = None if self.points is None else torch.from_numpy(self.points[rows]).to(index.device)
-        return Observed(self.state[index], self.objects[index], images, points)
+        episodes = np.searchsorted(self._ends, rows[:, -1], side="right").tolist()
+        language = tuple(self._instructions[episode] for episode in episodes)
+        return Observed(self.state[index], self.objects[index], images, points, language)
 
 
 def _columns(kind: str, values: np.ndarray, names: tuple[str, ...], To: int) -> np.ndarray:

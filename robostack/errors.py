@@ -89,10 +89,11 @@ class DeviceUnavailable(RobostackError):
 
 
 class MissingExtra(RobostackError):
-    """An optional dependency that is not installed."""
+    """An optional dependency that is not installed; of no extra of ours where ``extra`` is None."""
 
-    def __init__(self, package: str, extra: str):
-        super().__init__(f"'{package}' is not installed: run  pip install 'robostack[{extra}]'")
+    def __init__(self, package: str, extra: str | None):
+        wanted = package if extra is None else f"'robostack[{extra}]'"
+        super().__init__(f"'{package}' is not installed: run  pip install {wanted}")
 
 
 class StorageError(RobostackError):

@@ -70,7 +70,7 @@ class CarpPolicy(ChunkPolicy):
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[Tensor, ""]:
         """Of the stage that the batch is for."""
-        cond, units = self.condition(batch.observed, generator)
+        cond, units = self.condition(self.aimed(batch, generator), generator)
         actions = units.encode(batch.action)
         if batch.stage == _TRANSFORMER:
             return self.chunk_loss(cond, actions, generator)

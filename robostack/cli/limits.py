@@ -27,7 +27,10 @@ CHOICES: dict[str, tuple[object, ...]] = {
 """Settings with fixed choices."""
 
 MAY_BE_ZERO = frozenset(
-    {"seed", "threads", "weight_decay", "warmup_steps", "grad_clip", "val_fraction", "size_jitter", "trained_on"}
+    {
+        *("seed", "threads", "weight_decay", "warmup_steps", "grad_clip", "val_fraction", "size_jitter", "trained_on"),
+        *("state_noise", "drop", "goal_drop"),
+    }
 )
 """Numbers (by last part of their key) for which zero has a meaning; all others must be positive."""
 

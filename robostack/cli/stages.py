@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from robostack.cli.console import Console
 from robostack.cli.settings import Settings
 from robostack.cli.targets import build_cfg, cfg_fields, locate, target
 from robostack.cli.workspace import RunPaths
+from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import write_atomic
 from robostack.errors import CheckpointError, ConfigError, DataError, SpecError
 from robostack.paths import data_dirs
@@ -139,11 +140,34 @@ def find_dataset(given: str) -> Path:
     raise DataError(f"no dataset at {folder}: pass dataset=<the folder that  robostack demos  wrote>")
 
 
-def load_dataset(settings: Settings, dataset: Path, policy_cfg: Any = None) -> Any:
-    """The dataset as EpisodeArrays: vectors in memory, and what a policy with this Cfg looks at."""
+def find_datasets(given: str) -> list[Path]:
+    """The datasets of ``dataset=<folder>`` or ``dataset=[<folder>,<folder>]``, each as ``find_dataset`` finds it.
+
+    Raises:
+        DataError: when there is none at one of the folders.
+    """
+    if not (given.startswith("[") and given.endswith("]")) or Path(given).is_dir():
+        return [find_dataset(given)]
+    return [find_dataset(folder.strip().strip("'\"")) for folder in given[1:-1].split(",")]
+
+
+def find_common_task(folders: Sequence[Path]) -> Task | None:
+    """The task near all of the folders, as ``find_task_near`` finds it; None where they are of several."""
+    tasks = [find_task_near(folder) for folder in folders]
+    return tasks[0] if len({task.id if task is not None else None for task in tasks}) == 1 else None
+
+
+def load_dataset(settings: Settings, given: Path | Sequence[Path], policy_cfg: Any = None) -> Any:
+    """A dataset, or several, as one EpisodeArrays: vectors in memory, and what a policy with this Cfg looks at.
+
+    Raises:
+        DataError: one that cannot be used, or several that differ in more than what is done in them.
+    """
+    datasets = [given] if isinstance(given, Path) else given
     cameras, points = looks(policy_cfg)
     wanted = ({"cameras": cameras} if cameras else {}) | ({"points": True} if points else {})
-    return target(settings, "load_arrays")(dataset, **wanted)
+    loaded = [target(settings, "load_arrays")(dataset, **wanted) for dataset in datasets]
+    return loaded[0] if len(loaded) == 1 else EpisodeArrays.concatenate(loaded, [str(path) for path in datasets])
 
 
 def looks(policy_cfg: Any) -> tuple[tuple[str, ...], bool]:
@@ -196,9 +220,9 @@ def plan_training(settings: Settings, console: Console) -> Plan:
     return Plan(train_cfg, name, build_cfg(policy_class, values, "policy"))
 
 
-def train_policy(settings: Settings, plan: Plan, dataset: Path, paths: RunPaths) -> Any:
+def train_policy(settings: Settings, plan: Plan, datasets: Path | Sequence[Path], paths: RunPaths) -> Any:
     """Train into ``policy/``; returns the trainer's TrainResult, at once when a finished training lies there."""
-    arrays = load_dataset(settings, dataset, plan.policy_cfg)
+    arrays = load_dataset(settings, datasets, plan.policy_cfg)
     return target(settings, "fit")(plan.train_cfg, plan.policy_name, plan.policy_cfg, arrays, paths.policy)
 
 

@@ -15,17 +15,17 @@ STAGES = 1
 
 
 def execute(args: Sequence[str]) -> int:
-    """Train; the task travels along, so that the checkpoint can be evaluated without naming it again."""
+    """Train; a single task travels along, so that the checkpoint can be evaluated without naming it again."""
     settings = load_settings("train", args)
     console = make_console(settings, STAGES)
-    dataset = stages.find_dataset(settings["dataset"])
-    spec = stages.find_task_near(dataset)
+    datasets = stages.find_datasets(settings["dataset"])
+    spec = stages.find_common_task(datasets)
     plan = stages.plan_training(settings, console)
     with open_workspace("train", settings, note=console.note) as paths:
         if spec is not None:
             stages.save_task(spec, paths)
         with console.stage("train") as stage:
-            trained = stages.train_policy(settings, plan, dataset, paths)
+            trained = stages.train_policy(settings, plan, datasets, paths)
             stage.result = train_line(trained)
         figures = {"train": stages.training_figures(trained)}
         task_id = spec.id if spec is not None else None

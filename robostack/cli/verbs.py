@@ -67,10 +67,11 @@ VERBS: dict[str, Verb] = {
         Verb(
             "train",
             "dataset -> trained policy (a checkpoint folder)",
-            "train dataset=<folder> [key=value ...]",
+            "train dataset=<folder>|[<folder>,...] [key=value ...]",
             (
                 "robostack train dataset=outputs/my_demos",
                 "robostack train dataset=outputs/my_demos policy.steps=20000 policy.lr=1e-4 device=cuda",
+                "robostack train dataset=[outputs/left,outputs/right] policy=diffusion_unet_language",
             ),
         ),
         Verb(

@@ -26,7 +26,8 @@ def load_arrays(path: Path | str, *, cameras: Sequence[str] = (), points: bool =
     """Read a LeRobotDataset v3, ours or anyone's: its vectors, and what is asked for of cameras and point clouds.
 
     In a dataset that we did not write the features come from ``meta/info.json``, ``task_id`` is empty and the control
-    mode is guessed from the names. ``language`` is the task when there is exactly one, else empty.
+    mode is guessed from the names. ``language`` is the task when there is exactly one, else empty; ``languages`` are
+    then the tasks of the episodes' first frames.
 
     Raises:
         DataError: no dataset, another version, half-written, a missing key or camera, or a value that is not finite.
@@ -38,16 +39,20 @@ def load_arrays(path: Path | str, *, cameras: Sequence[str] = (), points: bool =
     manifest = read_json(root / MANIFEST, _AGAIN) if (root / MANIFEST).is_file() else None
     features = _features(root, info, manifest)
     episode_index = _column(root, table, info, "episode_index")[:, 0]
+    ends = np.append(np.flatnonzero(np.diff(episode_index)) + 1, len(episode_index)).astype(np.int64)
+    languages = _languages(root, table, info, ends)
+    same = len(set(languages)) == 1
     arrays = EpisodeArrays(
         state=_vectors(root, table, info, "observation.state"),
         environment_state=_vectors(root, table, info, "observation.environment_state"),
         action=_vectors(root, table, info, "action"),
-        ends=np.append(np.flatnonzero(np.diff(episode_index)) + 1, len(episode_index)).astype(np.int64),
+        ends=ends,
         features=features,
         task_id=str((manifest or {}).get("task_id", "")),
-        language=str((manifest or {}).get("language", "")) or _language(root),
+        language=(str((manifest or {}).get("language", "")) or languages[0]) if same else "",
         images={camera: read_images(root, info, camera) for camera in cameras},
         points=_read_points(root, (len(table), features.points, 6)) if points else None,
+        languages=() if same else languages,
     )
     if len(arrays.ends) != info["total_episodes"]:
         raise DataError(f"{root} holds {len(arrays.ends)} of {info['total_episodes']} episodes: {_AGAIN}")
@@ -104,7 +109,7 @@ def _read_rows(root: Path, info: dict) -> Any:
     tables = []
     for file in sorted(root.glob("data/*/*.parquet")):
         try:
-            tables.append(pq.read_table(file, columns=[*wanted, "episode_index", "index"]))
+            tables.append(pq.read_table(file, columns=[*wanted, "episode_index", "index", "task_index"]))
         except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are subclasses of these
             raise DataError(f"{file} is half-written or damaged ({one_line(error)}): {_AGAIN}") from error
     rows = sum(map(len, tables))
@@ -183,7 +188,20 @@ def _names(info: dict, key: str) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _language(root: Path) -> str:
+def _languages(root: Path, table: Any, info: dict, ends: np.ndarray) -> tuple[str, ...]:
+    """The task of each episode's first frame; empty where the dataset names none."""
+    tasks = _tasks(root)
+    if len(tasks) < 2 or "task_index" not in table.column_names:
+        return (next(iter(tasks.values())) if len(tasks) == 1 else "",) * len(ends)
+    chosen = _column(root, table, info, "task_index")[np.append(0, ends[:-1]), 0]
+    unknown = sorted(set(chosen.tolist()) - set(tasks))
+    if unknown:
+        raise DataError(f"{root} has no task {unknown[0]} in meta/tasks.parquet, only {sorted(tasks)}: {_AGAIN}")
+    return tuple(tasks[int(index)] for index in chosen)
+
+
+def _tasks(root: Path) -> dict[int, str]:
+    """Instructions by their number."""
     import pyarrow.parquet as pq
 
     file = root / "meta" / "tasks.parquet"
@@ -192,4 +210,7 @@ def _language(root: Path) -> str:
     except (OSError, ValueError) as error:
         raise DataError(f"{file} is missing or damaged ({one_line(error)}): {_AGAIN}") from error
     texts = [name for name in table.column_names if name != "task_index"]
-    return str(table[texts[0]][0].as_py()) if texts and len(table) == 1 else ""
+    if not texts:
+        return {}
+    indices = table["task_index"].to_pylist() if "task_index" in table.column_names else range(len(table))
+    return {int(index): str(text) for index, text in zip(indices, table[texts[0]].to_pylist(), strict=True)}

@@ -53,8 +53,10 @@ TINY = {
 LOOKS = {
     "diffusion_unet:image": {"image": {"cameras": ["front"], "crop": 0.75, "keypoints": 8, "width": 16}},
     "diffusion_transformer:points": {"points": {"hidden": [16, 32], "width": 16}, "objects": True},
+    "diffusion_transformer:text": {"text": {"width": 8}},
+    "diffusion_unet:goal": {"goal": {"width": 8}},
 }
-"""Policies that look, by what they look at; the first is not told where the objects are."""
+"""Policies that are told more, by what; the first is not told where the objects are."""
 
 NAMES = [*POLICIES, *LOOKS]
 
@@ -145,14 +147,21 @@ def observation(policy, rows, t_s=0.0):
     arrays = walks()
     images = {name: frames[window] for name, frames in arrays.images.items()}
     return Observation(
-        t_s, arrays.state[window], arrays.environment_state[window], images, points=arrays.points[window]
+        t_s, arrays.state[window], arrays.environment_state[window], images, arrays.language, arrays.points[window]
     )
+
+
+def begin(policy, mask, seeds):
+    """Start episodes, with the same goal wherever there are goals."""
+    policy.reset(mask, seeds)
+    if "goal" in getattr(policy, "parts", ()):
+        policy.aim(np.repeat(walks().environment_state[:1], len(mask), axis=0))
 
 
 def episode(policy, lanes, decisions=3):
     """Chunks (decisions, B, n, Da) of episodes of (first row, seed) that run side by side from a common reset."""
     rows, seeds = np.array(lanes).T
-    policy.reset(np.ones(len(lanes), bool), seeds)
+    begin(policy, np.ones(len(lanes), bool), seeds)
     return np.stack([policy.infer(observation(policy, rows + 2 * i, t_s=0.1 * i)).actions for i in range(decisions)])
 
 
@@ -194,7 +203,7 @@ def test_the_order_of_the_episodes_does_not_matter(policy):
 def test_resetting_some_lanes_starts_them_anew_and_leaves_the_others(policy):
     whole, fresh = episode(policy, LANES, decisions=4), episode(policy, [(14, 5), (44, 6), (69, 4)], decisions=2)
     episode(policy, LANES, decisions=2)
-    policy.reset(np.array([False, True, False]), np.array([1, 6, 1]))
+    begin(policy, np.array([False, True, False]), np.array([1, 6, 1]))
     rows = np.array([row for row, _ in LANES])
     chunks = [policy.infer(observation(policy, rows + 2 * i, t_s=0.1 * i)).actions for i in (2, 3)]
     for i in (0, 1):

@@ -152,6 +152,39 @@ def toy_rollouts(policy: Policy, count: int, seed: int = 10**9) -> tuple[float, 
     return float(world.success().mean()), world.grasp_error
 
 
+WAYS = ("push it up", "pull it down")
+
+
+def opposite_walks(count: int = 24, steps: int = 6) -> EpisodeArrays:
+    """Walks of a joint that begin alike and go up or down, as the instruction says; an object is carried along."""
+    names = ("joint1", "joint2")
+    features = Features(names, ("load.x",), names, (), "joint_pos", 20.0, "toy")
+    start = np.random.default_rng(0).uniform(-0.2, 0.2, size=(count, 1, 2))
+    way = np.where(np.arange(count) % 2, -1.0, 1.0)
+    state = start + 0.1 * np.arange(steps)[:, None] * way[:, None, None] * np.array([1.0, 0.0])
+    action = state + 0.1 * way[:, None, None] * np.array([1.0, 0.0])
+    rows, ends = state.reshape(-1, 2).astype(np.float32), steps * np.arange(1, count + 1)
+    languages = tuple(WAYS[i % 2] for i in range(count))
+    commands = action.reshape(-1, 2).astype(np.float32)
+    return EpisodeArrays(rows, rows[:, :1].copy(), commands, ends, features, "", "", languages=languages)
+
+
+def begin_walks(count: int, language: str = "") -> Observation:
+    """Where unseen walks begin, in as many lanes."""
+    start = np.random.default_rng(1).uniform(-0.15, 0.15, size=(count, 1, 2)).astype(np.float32)
+    return Observation(0.0, start, start[..., :1].copy(), language=language)
+
+
+@pytest.fixture(scope="session")
+def opposite() -> EpisodeArrays:
+    return opposite_walks()
+
+
+@pytest.fixture(scope="session")
+def begin():
+    return begin_walks
+
+
 @pytest.fixture(scope="session", autouse=True)
 def native_cache(tmp_path_factory):
     """Compiled programs do not go to the home directory."""

@@ -102,12 +102,12 @@ def test_without_a_given_goal_it_is_the_end_of_the_demonstration_that_began_alik
 def test_a_goal_stays_until_the_reset_of_its_lane(beso, observe, demos):
     beso.use_sampler("beso3_goal")
     act(beso, observe(10, 10), [1, 1], demos.environment_state[demos.ends[:2] - 1])
-    kept = beso._goals.clone()
+    kept = beso.goals.values.clone()
     beso.infer(observe(60, 60))
-    torch.testing.assert_close(beso._goals, kept)
+    torch.testing.assert_close(beso.goals.values, kept)
     beso.reset(np.array([False, True]), np.array([1, 1]))
-    assert bool(beso._goals[1].isnan().all())
-    torch.testing.assert_close(beso._goals[0], kept[0])
+    assert bool(beso.goals.values[1].isnan().all())
+    torch.testing.assert_close(beso.goals.values[0], kept[0])
 
 
 def test_a_goal_outside_the_data_is_refused_by_name(beso, goal):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from policies import export
 from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.export import ABOUT, GRAPH, export_policy
+from policies.goals import GoalCfg
 from policies.networks.transformer import TransformerCfg
 from policies.networks.unet1d import UnetCfg
 from policies.samplers import seeded
+from policies.text import TextCfg
 from policies.zoo import POLICIES
 from robostack.cli import main
 from robostack.data.arrays import EpisodeArrays
@@ -120,6 +123,15 @@ def test_other_policies_are_refused(demos, tmp_path):
     save_checkpoint(tmp_path / "beso", policy, "beso", step=1, metrics={})
     with pytest.raises(ConfigError, match="holds a BesoPolicy: only diffusion policies"):
         export_policy(tmp_path / "beso", tmp_path / "robot", sampler="own")
+
+
+def test_policies_that_are_told_more_than_states_are_refused(demos, tmp_path):
+    cfg = replace(UNET, text=TextCfg(width=8), goal=GoalCfg(width=8))
+    told = checkpoint_of(cfg, demos, tmp_path / "told")
+    with pytest.raises(ConfigError, match=r"more than states \(text, goal\): only policies of states") as error:
+        export_policy(told, tmp_path / "robot", sampler="ddim10")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "robot").exists()
 
 
 @pytest.mark.parametrize("wrong", [lambda a: a + 0.01, lambda a: a * np.nan])

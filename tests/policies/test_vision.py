@@ -121,7 +121,7 @@ def test_goals_are_of_the_arm_where_objects_are_not_told(seen):
     cfg = BesoCfg(Tp=8, Ta=4, bank=4, network=GoalGptCfg(width=32, layers=2, heads=2), image=ImageCfg(width=8))
     policy = build(seen, cfg, BesoPolicy)
     policy.use_sampler("beso3_goal")
-    assert policy.goal_names == seen.features.state
+    assert policy.goals.names == seen.features.state
     assert np.isfinite(act(policy, observe(seen, 10, 60))).all()
 
 

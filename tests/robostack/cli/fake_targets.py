@@ -139,6 +139,9 @@ class PolicyCfg:
     frame: str = "world"
     per_step: bool = True
     encoder: tuple[int, ...] = ()
+    state_noise: float = 0.0
+    text: dict | None = None
+    goal: dict | None = None
     network: NetworkCfg = field(default_factory=NetworkCfg)
 
 

@@ -195,6 +195,24 @@ def test_the_verbs_chain_through_their_folders(command):
         assert (rolled["execution"], rolled["latency"]) == expected
 
 
+def test_several_datasets_are_found_and_have_a_task_only_if_it_is_the_same(command):
+    for folder, sentence in (("a", SENTENCE), ("b", SENTENCE), ("c", "put the red cube into the blue bowl")):
+        assert command("gen", sentence, f"out={folder}")[0] == 0
+        Path(folder, "dataset", "meta").mkdir(parents=True)
+        Path(folder, "dataset", "meta", "info.json").write_text("{}")
+    found = stages.find_datasets("[a, 'b' ,c/dataset]")
+    assert found == [Path("a/dataset"), Path("b/dataset"), Path("c/dataset")]
+    assert stages.find_datasets("a") == found[:1]
+    assert stages.find_common_task(found[:2]) == stages.find_task_near(found[0])
+    different = json.loads(Path("c/task.json").read_text())
+    different["name"] = "another"
+    Path("c/task.json").write_text(json.dumps(different))
+    assert stages.find_common_task(found) is None
+    code, _, err = command("train", "dataset=[a,nowhere]")
+    assert code == 2
+    assert "no dataset at nowhere" in err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

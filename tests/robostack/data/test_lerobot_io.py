@@ -291,6 +291,30 @@ def test_a_dataset_of_someone_else_gets_its_features_from_lerobots_metadata(copy
     assert features.state == ("state.0", "state.1", "state.2")
 
 
+def test_each_episode_of_a_foreign_dataset_has_its_own_instruction(copy):
+    (copy / "robostack.json").unlink()
+    tasks = {"task_index": [7, 2, 5], "task": ["push", "pull", "never"]}
+    pq.write_table(pa.table(tasks), copy / "meta" / "tasks.parquet")
+    path = copy / "data" / "chunk-000" / "file-000.parquet"
+    table = pq.read_table(path)
+    at = table.column_names.index("task_index")
+
+    def rewrite(indices):
+        column = pa.array(np.repeat(indices, [21, 22, 23]), pa.int64())
+        pq.write_table(table.set_column(at, "task_index", column), path)
+
+    rewrite([2, 7, 2])
+    arrays = load_arrays(copy)
+    assert arrays.languages == arrays.instructions == ("pull", "push", "pull")
+    assert arrays.language == ""
+    rewrite([7, 7, 7])
+    arrays = load_arrays(copy)
+    assert (arrays.language, arrays.languages, arrays.instructions) == ("push", (), ("push",) * 3)
+    rewrite([2, 9, 2])
+    with pytest.raises(DataError, match="no task 9 in meta/tasks.parquet"):
+        load_arrays(copy)
+
+
 def test_files_in_any_order_give_the_rows_in_order(copy):
     path = copy / "data" / "chunk-000" / "file-000.parquet"
     table = pq.read_table(path)
