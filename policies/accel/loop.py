@@ -21,22 +21,25 @@ from policies.networks.base import Conditioning, Network
 NUMBERS = 10
 """Numbers of a step: four of its split, four coefficients, that of the estimate before, and the limit of estimates."""
 
+_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 _OWN_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"`torch.jit.script_method` is deprecated")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings that torch's compiler and exporter give of torch's own code, and without their log."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         for message in _OWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        logger.setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 class Body(nn.Module):
