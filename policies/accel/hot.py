@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from policies.accel.bac import Add, Run, Sum
+from policies.accel.bac import Add, Code, Run, Sum
 from policies.accel.bac_plan import Plan, position
 from policies.accel.native import Epilogue, Kind, Program, library, packed, resident
 from policies.networks.transformer import TransformerForDiffusion
@@ -250,22 +250,28 @@ class Session:
         if plan is None or call is None:
             self.evaluation(program, k)
             return
+        self.code(program, k, plan.calls[call])
+
+    def code(self, program: Program, k: int, code: Code) -> None:
+        """Append ``pred = network(x, k)``, with the blocks as the instructions have it."""
         self.begin(program)
-        for instruction in plan.calls[call]:
+        for instruction in code:
             match instruction:
-                case Run(block, keep):
-                    self.block(program, block, k, self._slot(block) if keep else None)
-                    if keep:
-                        self._add(program, self._slot(block), self.h)
+                case Run(block, None):
+                    self.block(program, block, k, None)
+                case Run(block, int(slot)):
+                    self.block(program, block, k, self.slot(slot))
+                    self._add(program, self.slot(slot), self.h)
                 case Sum(slots, into):
-                    program.add(Kind.COPY, (self.h.numel(), 1), (self._slot(slots[0]), self._slot(into)))
+                    program.add(Kind.COPY, (self.h.numel(), 1), (self.slot(slots[0]), self.slot(into)))
                     for slot in slots[1:]:
-                        self._add(program, self._slot(slot), self._slot(into))
+                        self._add(program, self.slot(slot), self.slot(into))
                 case Add(slot):
-                    self._add(program, self._slot(slot), self.h)
+                    self._add(program, self.slot(slot), self.h)
         self.end(program)
 
-    def _slot(self, index: int) -> Tensor:
+    def slot(self, index: int) -> Tensor:
+        """Buffer (B T, n) of what a block added."""
         return self.slots.setdefault(index, torch.zeros_like(self.h))
 
     def _add(self, program: Program, src: Tensor, dst: Tensor) -> None:
@@ -310,6 +316,24 @@ class HotDecision:
                 session.drawn(index).copy_(drawn)
         session.programs[key].run(torch.get_num_threads())
         return session.x.clone()
+
+    def execute(
+        self, x: Float[Tensor, "B T Da"], k: int, code: Code, slots: list[Tensor | None]
+    ) -> Float[Tensor, "B T Da"]:
+        """The network's output with blocks as the instructions have it; ``slots``, (B, T, n) each, are read and set."""
+        session, key = self._session(x), (k, code)
+        if key not in session.programs:
+            session.code(session.programs.setdefault(key, Program()), k, code)
+        for slot in {i.slot for i in code if isinstance(i, Add)}:
+            value = slots[slot]
+            assert value is not None, slot
+            session.slot(slot).copy_(value.flatten(0, 1))
+        session.x.copy_(x)
+        session.programs[key].run(torch.get_num_threads())
+        for i in code:
+            if isinstance(i, Run) and i.slot is not None:
+                slots[i.slot] = session.slot(i.slot).clone().unflatten(0, (session.B, session.T))
+        return session.pred.clone()
 
     def _session(self, x: Tensor) -> Session:
         """The session for x's shape, with this decision's condition in it."""

@@ -38,6 +38,7 @@ FREE_TEXT = (
     "name",
     "licence",
     "data",
+    "lerobot",
 )
 """Values that never meet Hydra's grammar: a sentence or a path may hold quotes, commas, braces, ``=``."""
 

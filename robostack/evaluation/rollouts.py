@@ -112,6 +112,7 @@ def evaluate(
     execution: str,
     latency: str,
     accelerate: str = "none",
+    any_task: bool = False,
     out_dir: Path | str,
     progress: bool,
 ) -> EvalReport:
@@ -128,19 +129,21 @@ def evaluate(
         execution: name in ``EXECUTORS``.
         latency: how long decisions take while the world goes on; see ``LatencyModel.parse``.
         accelerate: ``native`` for compiled programs where the policy has them, else ``none``.
+        any_task: accept a checkpoint of another task, if its features are the same.
         out_dir: where episodes are logged.
         progress: whether to show a progress bar.
 
     Raises:
         UnknownName: no such sampler or execution.
         ConfigError: n or workers below 1, a latency that cannot be read, or a policy that cannot be executed so.
-        CheckpointError: unusable, or trained on another task's features.
+        CheckpointError: unusable, or trained on another task.
         DataError: ``out_dir`` holds another evaluation.
     """
     if n < 1 or workers < 1:
         raise ConfigError(f"an evaluation needs n >= 1 and workers >= 1, not n={n}, workers={workers}")
     out_dir, checkpoint = Path(out_dir), Path(checkpoint)
-    setting = _Setting(load_policy_target, checkpoint, sampler, execution, LatencyModel.parse(latency), accelerate)
+    delays = LatencyModel.parse(latency)
+    setting = _Setting(load_policy_target, checkpoint, sampler, execution, delays, accelerate, any_task)
     _executor(spec, setting)  # refuse what cannot work before any process starts
     _open(out_dir, {"task_id": spec.id, "checkpoint": _fingerprint(checkpoint), **setting.header})
     seeds = choose_seeds(seed, n)
@@ -223,6 +226,7 @@ class _Setting:
     execution: str
     latency: LatencyModel
     accelerate: str
+    any_task: bool
 
     @property
     def header(self) -> dict[str, str]:
@@ -270,7 +274,16 @@ def _executor(spec: Task, setting: _Setting) -> Executor:
     policy = load(setting.checkpoint, device="cpu", sampler=setting.sampler, accelerate=setting.accelerate)
     differences = policy.features.differences(task_features(spec))
     if differences:
-        raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
+        raise CheckpointError(
+            f"{setting.checkpoint} was trained for another setting ({'; '.join(differences)[:300]}): "
+            "use a checkpoint of this task, robot and control mode, or train one"
+        )
+    trained_on = getattr(policy, "task_id", "")
+    if trained_on not in ("", spec.id) and not setting.any_task:
+        raise CheckpointError(
+            f"{setting.checkpoint} was trained on another task, {trained_on} instead of {spec.id} "
+            f"('{spec.instruction.text}'): use a checkpoint of this task, or pass any_task=true to see how it does here"
+        )
     return Executor(policy, setting.execution, setting.latency)
 
 
