@@ -88,6 +88,7 @@ def good(tmp_path_factory) -> Inputs:
     for seed in range(4):
         store.save(demonstration(spec, names, seed))
     export_lerobot(store, inputs.dataset, "robostack/push", round(spec.robot.control_hz))
+    shutil.rmtree(store.directory)
     arrays = load_arrays(inputs.dataset)
     for name, values in TINY.items():
         torch.manual_seed(0)
@@ -180,8 +181,9 @@ def nothing(inputs: Inputs) -> None:
 
 
 TRAIN = [
-    ("nan", lambda i: poison(i.dataset, "action", np.nan), [], r"not finite"),
-    ("infinity", lambda i: poison(i.dataset, "observation.state", np.inf), [], r"not finite"),
+    ("nan", lambda i: poison(i.dataset, "action", np.nan), [], r"action 'ee.y' is nan in episode 0 \(row 17\)"),
+    ("infinity", lambda i: poison(i.dataset, "observation.state", np.inf), [],
+     r"state 'ee.y' is inf in episode 0 \(row 17\): drop that episode"),
     ("no rows", lambda i: shutil.rmtree(i.dataset / "data"), [], r"dataset.*robostack demos"),
     ("half a file", lambda i: truncate(next((i.dataset / "data").rglob("*.parquet"))), [], r"dataset.*again"),
     ("half a description", lambda i: truncate(i.dataset / "meta/info.json"), [], r"info.json"),
@@ -192,7 +194,7 @@ TRAIN = [
     ("no gpu", nothing, ["device=cuda"], r"cuda.*cpu"),
     ("K beyond", nothing, ["policy.diffusion_steps=5"], r"10 sampling steps.*trained with 5"),
     ("unknown policy", nothing, ["policy=difusion_unet"], r"did you mean 'diffusion_unet'"),
-]
+]  # fmt: skip
 
 EVAL = [
     ("no checkpoint", lambda i: shutil.rmtree(i.checkpoint()), [], r"no checkpoint at"),
@@ -301,7 +303,7 @@ def test_an_evaluation_of_a_bad_checkpoint_is_refused(inputs, capsys, damage, ar
     before = content(inputs.root)
     refused(capsys, ["eval", f"checkpoint={inputs.checkpoint()}", "n=1", "workers=1", *args], message)
     assert content(inputs.root) == before
-    assert not list(Path().rglob("seed_*.npz"))
+    assert not list(Path().glob("outputs/**/seed_*.npz"))
 
 
 @pytest.mark.parametrize(("name", "args", "message"), OF_OTHERS)

@@ -33,6 +33,6 @@ for _name in SAMPLERS:
         ONE_STEP_SAMPLERS.add(_name, _record)
 
 __all__ = [
-    "DDIM", "DDPM", "ONE_STEP_SAMPLERS", "OVER_RTI", "RTI", "SAMPLERS", "Bac", "BacTicks", "DPMpp", "Denoiser", "Ladder",
-    "LaneNoise", "NoiseSchedule", "Sampler", "SamplerState", "seeded",
+    "DDIM", "DDPM", "ONE_STEP_SAMPLERS", "OVER_RTI", "RTI", "SAMPLERS", "Bac", "BacTicks", "DPMpp", "Denoiser",
+    "Ladder", "LaneNoise", "NoiseSchedule", "Sampler", "SamplerState", "seeded",
 ]  # fmt: skip

@@ -60,7 +60,7 @@ class BacTicks(Bac):
         drift_margin: over the largest change of an observation in the demonstrations, up to which values are reused.
     """
 
-    share: float = 0.5
+    share: float = 0.25
     period: int = 2
     drift_margin: float = 2.0
     plan: TickPlan | None = None  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -48,7 +48,7 @@ def policy(demos):
 
 
 def planned(policy, demos, **values):
-    sampler = BacTicks(RTI(LEVELS), **{"worst": 0} | values)
+    sampler = BacTicks(RTI(LEVELS), **{"share": 0.5, "worst": 0} | values)
     seen = observations(demos, policy.cfg.To, ticks=sampler.period + 2)
     return replace(sampler, plan=calibrate(policy, sampler, *seen))
 
