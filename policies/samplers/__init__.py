@@ -11,7 +11,8 @@ from policies.samplers.ticks import BacTicks
 from robostack.registry import Registry
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")
-SAMPLERS.add("ddpm100", DDPM(100))
+for _steps in (10, 100):
+    SAMPLERS.add(f"ddpm{_steps}", DDPM(_steps))
 for _steps in (1, 2, 5, 10, 16, 20, 50, 100):
     SAMPLERS.add(f"ddim{_steps}", DDIM(_steps))
 for _steps in (2, 3, 5, 8, 10, 15, 20):

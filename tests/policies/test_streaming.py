@@ -138,7 +138,7 @@ def test_the_loss_is_finite_and_falls(demos, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [({"Tp": 16}, "at least two parts of Ta=8.*Tp >= 17"), ({"Tp": 26, "diffusion_steps": 100}, "divisible by its 3"),
-     ({"sampler": "ddim5"}, "'ddim5'.*2 parts.* use ddim10, ddim100, ddim2, "),
+     ({"sampler": "ddim5"}, "'ddim5'.*2 parts.* use ddim10, ddim100, ddim2, .*ddpm10, "),
      ({"sampler": "rti"}, "unknown sampler 'rti': Available: ddim1, "),
      ({"chunk_wise": 0.0}, "chunk_wise"), ({"prediction": "x0"}, "epsilon"),
      ({"diffusion_steps": 64}, "'ddim10'.* use ddim16, ddim2$")],
