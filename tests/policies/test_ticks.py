@@ -35,8 +35,8 @@ def native_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def policy(demos):
+def build(demos):
+    """A policy whose weights are those of no training, but as large."""
     torch.manual_seed(0)
     network = TransformerCfg(n_layer=2, n_head=2, n_emb=32)
     cfg = DiffusionTransformerCfg(Tp=7, Ta=4, encoder=(), network=network)
@@ -45,6 +45,11 @@ def policy(demos):
     for name, p in policy.model.named_parameters():  # As after training: nothing is zero.
         torch.nn.init.normal_(p, std=0.1 if p.ndim == 2 else 0.3, mean=float("norm" in name and p.ndim == 1))
     return policy.requires_grad_(False).eval()
+
+
+@pytest.fixture
+def policy(demos):
+    return build(demos)
 
 
 def planned(policy, demos, **values):
@@ -242,13 +247,20 @@ def test_a_continued_plan_is_guided_on_the_cached_network(policy, demos, observe
     assert policy._memory["phase"].tolist() == [1]
 
 
-@pytest.fixture
-def checkpoint(policy, demos, tmp_path):
-    path = save_checkpoint(tmp_path / "a", policy, "diffusion_transformer", step=1, metrics={})
+@pytest.fixture(scope="module")
+def saved(demos, tmp_path_factory):
+    policy = build(demos)
+    path = save_checkpoint(tmp_path_factory.mktemp("ticks") / "a", policy, "diffusion_transformer", step=1, metrics={})
     plan = calibrate_rti(policy, demos, CalibrationCfg(C_max=10.0, tol=10.0, tol_binary=1.0))
     save_plan(path, plan)
     save_block_plans(path, policy, demos, plan.sampler())
     return path
+
+
+@pytest.fixture
+def checkpoint(saved, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(saved, tmp_path / "a")
 
 
 def test_a_checkpoint_brings_the_tick_plan_of_its_weights(checkpoint, observe):
