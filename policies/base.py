@@ -132,11 +132,11 @@ class TrainablePolicy(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class PolicyRecord:
-    """A policy class, its configuration class and its samplers; None where it has no choice of them."""
+    """A policy class, its configuration class and its samplers; which of them fit may depend on the configuration."""
 
     cfg: type
     build: Callable[[Any, Features], TrainablePolicy]
-    samplers: Registry | None = None
+    samplers: Registry
 
 
 def cfg_to_dict(cfg: Any) -> dict[str, Any]:

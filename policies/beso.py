@@ -69,7 +69,11 @@ class BesoCfg(ChunkCfg):
         require_share(self.goal_drop, "goal_drop")
         if self.bank < 1 or self.guidance < 0:
             raise ConfigError(f"bank={self.bank} must be at least 1 and guidance={self.guidance} at least 0")
-        self.guidance_of(KARRAS_SAMPLERS[self.sampler])
+        self.require_sampler(self.sampler)
+
+    def require_sampler(self, name: str) -> None:
+        """Raise UnknownName or ConfigError for a sampler that cannot act with such a policy."""
+        self.guidance_of(KARRAS_SAMPLERS[name])
 
     def guidance_of(self, sampler: KarrasSampler) -> float:
         """The lambda that a sampler acts with; raises ConfigError where nothing was learnt to guide by."""

@@ -20,13 +20,14 @@ from typing import Any
 import yaml
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
+from torch import Tensor
 
 from policies.accel.calibrate import save_block_plans
 from policies.accel.rti_auto import CalibrationCfg, RtiPlan, calibrate, save_plan, use_planned
 from policies.base import Origin, TrainablePolicy, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionPolicy
 from policies.discrete import DiscreteDims
-from policies.zoo import POLICIES
+from policies.zoo import OWN_SAMPLER, POLICIES
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import write_directory
 from robostack.errors import CheckpointError, ConfigError, UnknownName
@@ -35,7 +36,7 @@ from robostack.types import Features
 FORMAT = "robostack.checkpoint"
 VERSION = 1
 WEIGHTS, CONFIG, MANIFEST = "model.safetensors", "config.yaml", "manifest.json"
-OWN_SAMPLER = "own"
+_NORMALISERS = ("state_norm", "object_norm", "action_norm", "statistics")
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 
 
@@ -120,11 +121,9 @@ def _load(path: Path) -> TrainablePolicy:
     manifest = read_manifest(path)
     files = {name: _verified(path, name, manifest) for name in (WEIGHTS, CONFIG)}
     policy = _build(path, yaml.safe_load(files[CONFIG]))
-    try:
-        policy.load_state_dict(load_tensors(files[WEIGHTS]))
-    except Exception as error:  # safetensors and torch raise several types; all mean the same here.
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: the weights do not fit the configuration ({reason}): train again") from error
+    weights = _tensors(path, files[WEIGHTS])
+    _require_weights(path, policy, weights)
+    policy.load_state_dict(weights)
     policy.origin = Origin(path, manifest["sha256"][WEIGHTS])
     return policy.requires_grad_(False).eval()
 
@@ -180,6 +179,34 @@ def _verified(path: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
             "copy the checkpoint again, or train again"
         )
     return data
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        return load_tensors(data)
+    except Exception as error:  # safetensors raises several types; all mean the same here.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path / WEIGHTS} holds no tensors ({reason}): train again") from error
+
+
+def _require_weights(path: Path, policy: TrainablePolicy, weights: Mapping[str, Tensor]) -> None:
+    """Name what torch would only count."""
+    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    absent = sorted(expected.keys() - weights.keys())
+    normalisers = sorted({name.partition(".")[0] for name in absent if name.partition(".")[0] in _NORMALISERS})
+    if normalisers:
+        raise CheckpointError(
+            f"{path} has no normaliser ({', '.join(normalisers)}), so its actions would mean nothing: "
+            "copy the whole checkpoint again, or train again"
+        )
+    wrong = [f"no {name}" for name in absent]
+    wrong += [f"unknown {name}" for name in sorted(weights.keys() - expected.keys())]
+    both = sorted(expected.keys() & weights.keys())
+    shapes = [(name, tuple(weights[name].shape)) for name in both]
+    wrong += [f"{name} is {shape}, not {expected[name]}" for name, shape in shapes if shape != expected[name]]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise CheckpointError(f"{path}: the weights do not fit the configuration ({wrong[0]}{more}): train again")
 
 
 def _build(path: Path, config: Mapping[str, Any]) -> TrainablePolicy:

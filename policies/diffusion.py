@@ -22,16 +22,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from policies.accel.bac_plan import CachedNetwork, Plan, plan_file
+from policies.accel.bac import Code
+from policies.accel.bac_plan import CachedNetwork, Plan, execute, plan_file
 from policies.accel.engine import ACCELERATORS, Engine, Running
 from policies.accel.hot import HotStep
+from policies.accel.hot_transformer import HotTransformer, TransformerDecision
+from policies.accel.ticks import Execute, TickRun
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.guidance import clamp_through, continue_plan
 from policies.networks.base import Conditioning, Network
 from policies.networks.transformer import TransformerCfg, TransformerForDiffusion
 from policies.networks.unet1d import UnetCfg
 from policies.observed import Observed
-from policies.samplers import SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
+from policies.samplers import OVER_RTI, SAMPLERS, Bac, LaneNoise, NoiseSchedule, Sampler, SamplerState
 from policies.samplers.diffusion import walk
 from policies.samplers.schedule import PREDICTIONS, StepCoefs, split, split_coefs, target
 from policies.units import Units
@@ -65,6 +68,14 @@ class DiffusionCfg(ChunkCfg):
             raise ConfigError(f"unknown prediction '{self.prediction}': use one of {', '.join(PREDICTIONS)}")
         NoiseSchedule.cosine(self.diffusion_steps)
         SAMPLERS[self.sampler].evaluations(self.diffusion_steps)
+
+    def require_sampler(self, name: str) -> None:
+        """Raise UnknownName or ConfigError for a sampler that cannot act with such a policy."""
+        record = SAMPLERS[name]
+        if isinstance(record, Bac) and not isinstance(self.network, TransformerCfg):
+            raise ConfigError(f"sampler={name} caches the blocks of a transformer: use policy=diffusion_transformer")
+        if name not in ("rti", *OVER_RTI):  # These get a list of their own, that fits.
+            record.evaluations(self.diffusion_steps)
 
 
 @dataclass(frozen=True)
@@ -179,10 +190,10 @@ class DiffusionPolicy(ChunkPolicy):
                 f"{where} has no plan for sampler={name}: use a transformer, and calibrate it "
                 "(policies.checkpoint.calibrate_checkpoint)"
             )
-        plan = Plan.from_json(path.read_text(), str(path))
+        plan = sampler.plan_type.from_json(path.read_text(), str(path))
         dtype = str(next(self.model.parameters()).dtype)
         described = sampler.described(self.cfg.diffusion_steps)
-        plan.require(weights=self.origin.weights, sampler=described, dtype=dtype, source=str(path))
+        plan.provenance.require(weights=self.origin.weights, sampler=described, dtype=dtype, source=str(path))
         return replace(sampler, plan=plan)
 
     def accelerate(self, how: str) -> None:
@@ -233,12 +244,14 @@ class BoundDenoiser:
         decision: whose condition it is.
         plan: which blocks to cache; None for none.
         run: what runs the network on a chunk at a diffusion step; None for the network itself.
+        ticks: which blocks to cache across control steps; None for none.
     """
 
     policy: DiffusionPolicy
     decision: Decision
     plan: Plan | None = None
     run: Callable[[Tensor, int, Conditioning], Tensor] | None = None
+    ticks: TickRun | None = None
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -276,6 +289,16 @@ class BoundDenoiser:
         assert isinstance(self.policy.model, TransformerForDiffusion), type(self.policy.model)
         return replace(self, run=CachedNetwork(self.policy.model, plan))
 
+    @property
+    def seen(self) -> Float[Tensor, "B F"]:
+        """Observations in network units."""
+        return self.decision.cond.steps.flatten(1)
+
+    def ticked(self, run: TickRun) -> BoundDenoiser:
+        """The same network, with blocks cached across control steps."""
+        assert isinstance(self.policy.model, TransformerForDiffusion), type(self.policy.model)
+        return replace(self, ticks=run)
+
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Estimates (x0, eps) at diffusion step k; x0 is clipped where the policy says so."""
         policy = self.policy
@@ -284,11 +307,44 @@ class BoundDenoiser:
         return (clamp_through(x0, 1.0) if policy.cfg.clip else x0), eps
 
     def _predict(self, x: Tensor, k: int) -> Tensor:
+        if self.ticks is not None:
+            return self.ticks.predict(x, k, self._cached_by_hand(k) if self._hot is None else self._cached_natively(k))
         if self._hot is not None:
             return self._hot.predict(x, k)
         policy = self.policy
         conditioning = policy.model.combine(policy.level(k), self._conditioned)
         return policy.model.denoise(x, conditioning) if self.run is None else self.run(x, k, conditioning)
+
+    def _cached_by_hand(self, k: int) -> Execute:
+        """Eager execution of instructions for some lanes."""
+        net = self.policy.model
+        assert isinstance(net, TransformerForDiffusion), type(net)
+        conditioning = net.combine(self.policy.level(k), self._conditioned)
+
+        def run(x: Tensor, code: Code, slots: list[Tensor | None], lanes: Tensor | None) -> Tensor:
+            parts = conditioning if lanes is None else tuple(part[:, lanes] for part in conditioning)
+            return execute(net, code, slots, x, parts)
+
+        return run
+
+    def _cached_natively(self, k: int) -> Execute:
+        """Native execution of instructions for some lanes."""
+        hot, cond = self.policy.hot, self.decision.cond
+        assert isinstance(hot, HotTransformer), type(hot)
+
+        def run(x: Tensor, code: Code, slots: list[Tensor | None], lanes: Tensor | None) -> Tensor:
+            which = None if lanes is None else tuple(lanes.tolist())
+            if which not in self._parts:
+                some = slice(None) if lanes is None else lanes
+                self._parts[which] = hot.decision(cond.steps[some], cond.context[some])
+            return self._parts[which].execute(x, k, code, slots)
+
+        return run
+
+    @cached_property
+    def _parts(self) -> dict[tuple[int, ...] | None, TransformerDecision]:
+        """Native decisions by their lanes."""
+        return {}
 
     def descend(
         self, x: Float[Tensor, "B Tp Da"], steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]

@@ -22,9 +22,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from policies.accel.bac_plan import Plan
+from policies.accel.ticks import TickRun
 from policies.samplers.bac import Caching
 from policies.samplers.base import Codec, Denoiser
 from policies.samplers.schedule import NoiseSchedule
+from policies.samplers.ticks import Ticking
 from robostack.errors import ConfigError
 from robostack.runtime.protocols import ActivePlan
 
@@ -141,6 +143,17 @@ class PlanGuidance:
         """The same guidance of a network whose blocks are cached."""
         assert isinstance(self.denoiser, Caching), type(self.denoiser)
         return replace(self, denoiser=self.denoiser.cached(plan))
+
+    @property
+    def seen(self) -> Float[Tensor, "B F"]:
+        """Observations in network units."""
+        assert isinstance(self.denoiser, Ticking), type(self.denoiser)
+        return self.denoiser.seen
+
+    def ticked(self, run: TickRun) -> PlanGuidance:
+        """The same guidance of a network whose blocks are cached across control steps."""
+        assert isinstance(self.denoiser, Ticking), type(self.denoiser)
+        return replace(self, denoiser=self.denoiser.ticked(run))
 
     def __call__(self, x: Float[Tensor, "B Tp Da"], k: int) -> tuple[Tensor, Tensor]:
         """Guided estimates (x0, eps) at diffusion step k."""

@@ -32,7 +32,7 @@ from policies.accel.hot_unet import HotUnet
 from policies.chunked import ChunkCfg, ChunkPolicy, Condition, Decision
 from policies.networks.streaming_unet import StreamingUnet1D
 from policies.networks.unet1d import UnetCfg
-from policies.samplers import SAMPLERS, LaneNoise, NoiseSchedule
+from policies.samplers import ONE_STEP_SAMPLERS, LaneNoise, NoiseSchedule
 from policies.samplers.diffusion import OneStep
 from policies.samplers.rti import shifted
 from policies.samplers.schedule import PREDICTIONS, split, target
@@ -75,7 +75,11 @@ class StreamingCfg(ChunkCfg):
             )
         if self.diffusion_steps % self.parts:
             raise ConfigError(f"diffusion_steps={self.diffusion_steps} is not divisible by its {self.parts} parts")
-        ladder(self.sampler, self.parts, self.diffusion_steps)
+        self.require_sampler(self.sampler)
+
+    def require_sampler(self, name: str) -> None:
+        """Raise UnknownName or ConfigError for a sampler that cannot act with such a policy."""
+        ladder(name, self.parts, self.diffusion_steps)
 
     @property
     def parts(self) -> int:
@@ -87,17 +91,21 @@ def ladder(name: str, parts: int, K: int) -> OneStep:
     """The sampler ``name`` if streaming can use its list.
 
     Raises:
-        UnknownName: no such sampler.
-        ConfigError: a list that is not of single steps, too long, or not evenly divisible into ``parts``.
+        UnknownName: no such sampler, or not one of single steps; lists those.
+        ConfigError: a list too long, or not evenly divisible into ``parts``; lists those that are.
     """
-    sampler = SAMPLERS[name]
-    if not isinstance(sampler, OneStep) or sampler.steps % parts or K % sampler.steps:
+    sampler = ONE_STEP_SAMPLERS[name]
+    if not _divides(sampler, parts, K):
+        fitting = [other for other in ONE_STEP_SAMPLERS if _divides(ONE_STEP_SAMPLERS[other], parts, K)]
         raise ConfigError(
-            f"streaming cannot use sampler '{name}': it needs ddim or ddpm with a number of steps that "
-            f"divides diffusion_steps={K} and is divisible by the {parts} parts of the chunk"
+            f"streaming cannot use sampler '{name}': its number of steps must divide diffusion_steps={K} and be "
+            f"divisible by the {parts} parts of the chunk, use {', '.join(fitting) or 'another Ta'}"
         )
-    sampler.evaluations(K)
     return sampler
+
+
+def _divides(sampler: OneStep, parts: int, K: int) -> bool:
+    return sampler.steps % parts == 0 and K % sampler.steps == 0
 
 
 class StreamingPolicy(ChunkPolicy):

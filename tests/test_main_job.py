@@ -2,23 +2,31 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from robostack.cli import main
+from robostack.evaluation import run_report
 from robostack.evaluation.schema import read_metrics
 
 SENTENCE = "put the red cube in the bowl"
 TINY = ("demos.n=3", "demos.workers=1", "policy.steps=4", "policy.batch_size=8", "eval.n=2", "eval.workers=1")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_clips():
+    """Reports with small clips of few frames: in software, drawing them is most of a short run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_report, "_CLIP_SIZE", (48, 64))
+        patch.setattr(run_report, "_CLIP_HZ", 1.0)
+        yield
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(small_clips, tmp_path_factory):
     """The folder of a finished run."""
     out = tmp_path_factory.mktemp("job") / "run"
     assert main(["run", SENTENCE, *TINY, f"out={out}", "progress=false", "quiet=true"]) == 0
@@ -139,26 +147,6 @@ def test_bad_values_are_refused_in_one_line(args, message, capsys, tmp_path, mon
     assert not list(tmp_path.rglob("*.npz"))
 
 
-@pytest.mark.skipif(__import__("torch").cuda.is_available(), reason="this machine has the device")
-def test_a_missing_gpu_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "device=cpu" in refused(capsys, "run", SENTENCE, "device=cuda")
-    assert not list(tmp_path.rglob("*.npz"))
-
-
-def damaged(finished, tmp_path) -> Path:
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
-def test_a_corrupt_checkpoint_is_refused(finished, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = damaged(finished, tmp_path)
-    weights = run / "policy" / "checkpoint" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    assert "model.safetensors" in refused(capsys, "eval", f"checkpoint={run}", "n=1", "workers=1")
-
-
 def test_a_foreign_checkpoint_is_refused(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     foreign = tmp_path / "foreign"
@@ -166,40 +154,6 @@ def test_a_foreign_checkpoint_is_refused(finished, tmp_path, capsys, monkeypatch
     (foreign / "model.ckpt").write_bytes(b"\x80\x04N.")
     err = refused(capsys, "eval", f"checkpoint={foreign}", f"task={finished}", "n=1", "workers=1")
     assert "is not a robostack checkpoint" in err
-
-
-def test_a_checkpoint_of_another_robot_is_refused(finished, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(["gen", SENTENCE, "robot=ur5e", "out=other", "quiet=true"]) == 0
-    capsys.readouterr()
-    err = refused(capsys, "eval", f"checkpoint={finished}", "task=other", "n=1", "workers=1")
-    assert "robot: panda != ur5e" in err
-
-
-def test_a_half_written_dataset_is_refused(finished, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run = damaged(finished, tmp_path)
-    table = next((run / "dataset" / "data").rglob("*.parquet"))
-    table.write_bytes(table.read_bytes()[:-200])
-    err = refused(capsys, "train", f"dataset={run}", "policy.steps=1")
-    assert table.name in err
-    assert "is half-written or damaged" in err
-
-
-def test_a_dataset_with_nan_is_refused(finished, tmp_path, capsys, monkeypatch):
-    import pyarrow
-    import pyarrow.parquet as pq
-
-    monkeypatch.chdir(tmp_path)
-    run = damaged(finished, tmp_path)
-    path = next((run / "dataset" / "data").rglob("*.parquet"))
-    table = pq.read_table(path)
-    actions = table["action"].to_pylist()
-    actions[5][2] = float("nan")
-    field = table.schema.field("action")
-    column = pyarrow.array(actions, type=field.type)
-    pq.write_table(table.set_column(table.schema.get_field_index("action"), field, column), path)
-    assert "ee.z" in refused(capsys, "train", f"dataset={run}", "policy.steps=1")
 
 
 def test_an_unknown_camera_is_refused(finished, tmp_path, capsys, monkeypatch):

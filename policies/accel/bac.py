@@ -26,10 +26,10 @@ KINDS = 3  # Self-attention, cross-attention, feed-forward.
 
 @dataclass(frozen=True)
 class Run:
-    """Compute a block, add it to the stream, and keep it in slot ``block`` where it will be used again."""
+    """Compute a block, add it to the stream, and keep it in a slot where it will be used again."""
 
     block: int
-    keep: bool
+    slot: int | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Add:
 
 
 Instruction = Run | Sum | Add
+Code = tuple[Instruction, ...]
 Updates = tuple[tuple[int, ...], ...]
 """Per block, the calls in which it is computed."""
 
@@ -104,7 +105,7 @@ def bubbled(updates: Updates, errors: Sequence[float], worst: int) -> Updates:
     return tuple(union(block) if block in chosen else calls for block, calls in enumerate(updates))
 
 
-def unroll(updates: Updates, K: int) -> tuple[tuple[Instruction, ...], ...]:
+def unroll(updates: Updates, K: int) -> tuple[Code, ...]:
     """Instructions of each of K calls. Neighbouring blocks that are reused together are summed once."""
     slots, version = len(updates), [-1] * len(updates)
     sums: dict[tuple, int] = {}
@@ -125,7 +126,7 @@ def unroll(updates: Updates, K: int) -> tuple[tuple[Instruction, ...], ...]:
         for block, when in enumerate(updates):
             if call in when:
                 flush(code, reused)
-                code.append(Run(block, keep=call + 1 < K and call + 1 not in when))
+                code.append(Run(block, block if call + 1 < K and call + 1 not in when else None))
                 version[block] = call
             else:
                 reused.append(block)

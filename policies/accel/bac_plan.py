@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from policies.accel.bac import Add, Instruction, Run, Sum, Updates, bubbled, schedule, uniform, unroll
+from policies.accel.bac import Add, Code, Run, Sum, Updates, bubbled, schedule, uniform, unroll
 from policies.networks.base import Conditioning
 from policies.networks.transformer import TransformerForDiffusion
 from robostack.errors import CheckpointError, ConfigError
@@ -38,6 +38,14 @@ class Provenance:
     dtype: str
     data: str
 
+    def require(self, *, weights: str, sampler: str, dtype: str, source: str) -> None:
+        """Raise CheckpointError, naming ``source``, unless the plan was made for these."""
+        for name, wanted in (("weights", weights), ("sampler", sampler), ("dtype", dtype)):
+            found = getattr(self, name)
+            if found != wanted:
+                short = [text if name != "weights" else text[:12] for text in (found, wanted)]
+                raise CheckpointError(f"{source} was made for {name} {short[0]}, not {short[1]}: calibrate again")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,7 +68,7 @@ class Plan:
                 raise ValueError(f"updates {calls} of {K} calls")
 
     @cached_property
-    def calls(self) -> tuple[tuple[Instruction, ...], ...]:
+    def calls(self) -> tuple[Code, ...]:
         """Straight-line code of every call."""
         return unroll(self.updates, len(self.levels))
 
@@ -84,14 +92,6 @@ class Plan:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source} is damaged ({error}): calibrate again") from error
 
-    def require(self, *, weights: str, sampler: str, dtype: str, source: str) -> None:
-        """Raise CheckpointError, naming ``source``, unless the plan was made for these."""
-        for name, wanted in (("weights", weights), ("sampler", sampler), ("dtype", dtype)):
-            found = getattr(self.provenance, name)
-            if found != wanted:
-                short = [text if name != "weights" else text[:12] for text in (found, wanted)]
-                raise CheckpointError(f"{source} was made for {name} {short[0]}, not {short[1]}: calibrate again")
-
 
 class CachedNetwork:
     """Eager denoising by a plan. A call out of the plan's order is computed in full, and starts the plan over."""
@@ -108,20 +108,26 @@ class CachedNetwork:
             self._next = 0
             return self._net.denoise(x, conditioning)
         self._next = call + 1
-        net, slots = self._net, self._slots
-        h = net.embed(x)
-        for instruction in self._plan.calls[call]:
-            match instruction:
-                case Run(block, keep):
-                    value = net.block(block, h, conditioning)
-                    if keep:
-                        slots[block] = value
-                    h = h + value
-                case Sum(of, into):
-                    slots[into] = torch.stack([slots[s] for s in of]).sum(0)
-                case Add(slot):
-                    h = h + slots[slot]
-        return net.output(h)
+        return execute(self._net, self._plan.calls[call], self._slots, x, conditioning)
+
+
+def execute(
+    net: TransformerForDiffusion, code: Code, slots: list[Any], x: Float[Tensor, "B T Da"], conditioning: Conditioning
+) -> Float[Tensor, "B T Da"]:
+    """The network's output with blocks as the instructions have it; ``slots``, (B, T, n) each, are read and set."""
+    h = net.embed(x)
+    for instruction in code:
+        match instruction:
+            case Run(block, slot):
+                value = net.block(block, h, conditioning)
+                if slot is not None:
+                    slots[slot] = value
+                h = h + value
+            case Sum(of, into):
+                slots[into] = torch.stack([slots[s] for s in of]).sum(0)
+            case Add(slot):
+                h = h + slots[slot]
+    return net.output(h)
 
 
 def plan_file(sampler: str) -> str:
@@ -157,7 +163,7 @@ class Recorder:
 
 
 def make_plan(
-    sample: Callable[[Recorder], None],
+    sample: Callable[[Recorder], object],
     net: TransformerForDiffusion,
     levels: tuple[int, ...],
     provenance: Provenance,

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save as dump_tensors
 
 from policies.accel.bac_plan import Plan, Provenance, Recorder, digest, make_plan, plan_file
+from policies.accel.ticks import TickPlan, make_tick_plan
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
 from policies.networks.transformer import TransformerForDiffusion
 from policies.observed import Observed, Recorded
-from policies.samplers import RTI, SAMPLERS, Bac, Sampler, seeded
+from policies.samplers import OVER_RTI, RTI, SAMPLERS, Bac, BacTicks, Sampler, seeded
 from policies.samplers.bac import Listed
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import write_atomic
@@ -24,7 +25,6 @@ from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError
 
 OBSERVATIONS = 16
-RTI_BAC = "rti_bac"
 
 
 def weights_hash(policy: DiffusionPolicy) -> str:
@@ -34,7 +34,7 @@ def weights_hash(policy: DiffusionPolicy) -> str:
 
 
 @torch.inference_mode()
-def calibrate(policy: DiffusionPolicy, sampler: Bac, ticks: Sequence[Observed]) -> Plan:
+def calibrate(policy: DiffusionPolicy, sampler: Bac, ticks: Sequence[Observed]) -> Plan | TickPlan:
     """Plan from N decisions, each at consecutive control steps: two or more for samplers with a memory.
 
     Raises:
@@ -50,17 +50,25 @@ def calibrate(policy: DiffusionPolicy, sampler: Bac, ticks: Sequence[Observed]) 
 
     base = replace(sampler.base, tau=None) if isinstance(sampler.base, RTI) else sampler.base  # No other list cuts in.
 
-    def sample(recorder: Recorder) -> None:
+    def sample(recorder: Recorder) -> float:
+        """Decide at every control step; returns the largest change of the observation between two (rms)."""
         noise = policy.noise([seeded(i) for i in range(N)])
-        memory = sampler.start(N)
+        memory, before, change = sampler.start(N), None, 0.0
         for tick, observed in enumerate(ticks):
             elapsed = torch.full((N,), min(tick, 1), dtype=torch.int64, device=policy.sigma.device)
-            decision = Decision(*policy.condition(observed), noise, elapsed)
-            _, memory = base.sample(BoundDenoiser(policy, decision, run=recorder), noise, memory)
+            denoiser = BoundDenoiser(policy, Decision(*policy.condition(observed), noise, elapsed), run=recorder)
+            _, memory = base.sample(denoiser, noise, memory)
+            if before is not None:
+                change = max(change, float((denoiser.seen - before).square().mean(dim=1).sqrt().max()))
+            before = denoiser.seen
+        return change
 
     levels = tuple(k for k, _ in sampler.levels(K))
-    options = {"updates": sampler.updates(K), "worst": sampler.worst, "method": sampler.method}
-    return make_plan(sample, net, levels, provenance, **options)
+    options = {"updates": sampler.updates(K), "worst": sampler.worst}
+    if isinstance(sampler, BacTicks):
+        drift = sampler.drift_margin
+        return make_tick_plan(lambda r: drift * sample(r), net, levels, provenance, period=sampler.period, **options)
+    return make_plan(sample, net, levels, provenance, method=sampler.method, **options)
 
 
 def _digest(ticks: Sequence[Observed]) -> str:
@@ -82,9 +90,13 @@ def observations(
     return tuple(recorded.at(windows.gather(chosen + tick)[0]) for tick in range(ticks))
 
 
-def cached_rti(rti: Sampler) -> Bac:
-    """The sampler ``rti_bac`` over a checkpoint's own ``rti``."""
-    record = SAMPLERS[RTI_BAC]
+def cached_rti(name: str, rti: Sampler) -> Bac:
+    """One of ``OVER_RTI`` over a checkpoint's own ``rti``.
+
+    Raises:
+        ConfigError: it continues decisions, and this ``rti`` does not.
+    """
+    record = SAMPLERS[name]
     assert isinstance(record, Bac), record
     assert isinstance(rti, Listed), rti
     return replace(record, base=rti)
@@ -101,16 +113,14 @@ def save_block_plans(path: Path, policy: DiffusionPolicy, arrays: EpisodeArrays,
     """
     if not isinstance(policy.model, TransformerForDiffusion):
         return
-    seen = observations(arrays, policy)
     for name in SAMPLERS:
-        sampler = cached_rti(rti) if name == RTI_BAC else SAMPLERS[name]
-        if isinstance(sampler, Bac) and _fits(sampler, len(policy.schedule)):
-            write_atomic(path / plan_file(name), calibrate(policy, sampler, seen).to_json().encode())
-
-
-def _fits(sampler: Bac, K: int) -> bool:
-    try:
-        sampler.evaluations(K)
-    except ConfigError:
-        return False
-    return True
+        record = SAMPLERS[name]
+        if not isinstance(record, Bac):
+            continue
+        try:
+            sampler = cached_rti(name, rti) if name in OVER_RTI else record
+            sampler.evaluations(len(policy.schedule))
+        except ConfigError:  # Too many steps for this policy, or a list of its own that is not short.
+            continue
+        seen = observations(arrays, policy, ticks=sampler.period + 2 if isinstance(sampler, BacTicks) else 2)
+        write_atomic(path / plan_file(name), calibrate(policy, sampler, seen).to_json().encode())

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from policies.accel.bac import Instruction
+from policies.accel.bac import Code
 from policies.accel.bac_plan import Plan, position
 from policies.accel.native import Kind, Program, Weights, library
 from robostack.errors import ConfigError
@@ -112,7 +112,7 @@ class Session(ABC):
         """Take a decision's condition in."""
 
     @abstractmethod
-    def evaluation(self, program: Program, k: Level, instructions: tuple[Instruction, ...] | None) -> None:
+    def evaluation(self, program: Program, k: Level, instructions: Code | None) -> None:
         """Append ``pred = network(x, k)``, as straight-line code over blocks where that is given."""
 
     def step(self, program: Program, index: int, step: HotStep, *, noisy: bool, clip: bool) -> None:

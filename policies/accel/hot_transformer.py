@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from policies.accel.bac import Add, Instruction, Run, Sum
-from policies.accel.hot import HotNetwork, Level, Session
+from policies.accel.bac import Add, Code, Run, Sum
+from policies.accel.bac_plan import Plan
+from policies.accel.hot import HotDecision, HotNetwork, Level, Session
 from policies.accel.native import Epilogue, Kind, Program
 from policies.networks.transformer import DecoderLayer, TransformerForDiffusion
 from robostack.errors import ConfigError
@@ -97,6 +98,12 @@ class HotTransformer(HotNetwork):
             values=tuple(keep(attention.out_proj.weight[:, c]) for c in cut),
         )
 
+    def decision(
+        self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"], plan: Plan | None = None
+    ) -> TransformerDecision:
+        """The network with a condition; ``plan`` says which blocks to cache."""
+        return TransformerDecision(self, self.condition(steps, context), plan)
+
     def level(self, k: Level) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Keys (H, n), bias (H,) and values (H, n) of the diffusion step's token in every layer."""
         if k not in self._levels:
@@ -147,23 +154,24 @@ class TransformerSession(Session):
         self.memory.copy_(condition.flatten(0, 1))
         self._observe.run(threads)
 
-    def evaluation(self, program: Program, k: Level, instructions: tuple[Instruction, ...] | None) -> None:
+    def evaluation(self, program: Program, k: Level, instructions: Code | None) -> None:
         """Append ``pred = network(x, k)``, as straight-line code over blocks where that is given."""
         if instructions is None:
-            instructions = tuple(Run(block, keep=False) for block in range(self.hot.net.blocks))
+            instructions = tuple(Run(block, None) for block in range(self.hot.net.blocks))
         self.begin(program)
         for instruction in instructions:
             match instruction:
-                case Run(block, keep):
-                    self.block(program, block, k, self._slot(block) if keep else None)
-                    if keep:
-                        self._add(program, self._slot(block), self.h)
+                case Run(block, None):
+                    self.block(program, block, k, None)
+                case Run(block, int(slot)):
+                    self.block(program, block, k, self.slot(slot))
+                    self._add(program, self.slot(slot), self.h)
                 case Sum(slots, into):
-                    program.add(Kind.COPY, (self.h.numel(), 1), (self._slot(slots[0]), self._slot(into)))
+                    program.add(Kind.COPY, (self.h.numel(), 1), (self.slot(slots[0]), self.slot(into)))
                     for slot in slots[1:]:
-                        self._add(program, self._slot(slot), self._slot(into))
+                        self._add(program, self.slot(slot), self.slot(into))
                 case Add(slot):
-                    self._add(program, self._slot(slot), self.h)
+                    self._add(program, self.slot(slot), self.h)
         self.end(program)
 
     def begin(self, program: Program) -> None:
@@ -203,8 +211,31 @@ class TransformerSession(Session):
             program.linear(self.y, weights[layer.up], self.wide, Epilogue.GELU)
             program.linear(self.wide, weights[layer.down], dst, how)
 
-    def _slot(self, index: int) -> Tensor:
+    def slot(self, index: int) -> Tensor:
+        """Buffer (B T, n) of what a block added."""
         return self.slots.setdefault(index, torch.zeros_like(self.h))
 
     def _add(self, program: Program, src: Tensor, dst: Tensor) -> None:
         program.add(Kind.ADD, (src.numel(),), (src, dst))
+
+
+class TransformerDecision(HotDecision):
+    """A batch of decisions whose blocks may be cached from one to the next."""
+
+    def execute(
+        self, x: Float[Tensor, "B T Da"], k: int, code: Code, slots: list[Tensor | None]
+    ) -> Float[Tensor, "B T Da"]:
+        """The network's output with blocks as the instructions have it; ``slots``, (B, T, n) each, are read and set."""
+        session, key = self._session(x), (k, code)
+        assert isinstance(session, TransformerSession), type(session)
+        if key not in session.programs:
+            session.evaluation(session.programs.setdefault(key, Program()), k, code)
+        for slot in {i.slot for i in code if isinstance(i, Add)}:
+            value = slots[slot]
+            assert value is not None, slot
+            session.slot(slot).copy_(value.flatten(0, 1))
+        session.run(session.programs[key], x)
+        for i in code:
+            if isinstance(i, Run) and i.slot is not None:
+                slots[i.slot] = session.slot(i.slot).clone().unflatten(0, (session.B, session.T))
+        return session.pred.clone()

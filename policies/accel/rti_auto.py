@@ -26,12 +26,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from policies.accel.calibrate import RTI_BAC, cached_rti
+from policies.accel.calibrate import cached_rti
 from policies.base import TrainablePolicy
 from policies.chunked import Decision
 from policies.diffusion import BoundDenoiser, DiffusionPolicy
 from policies.observed import Recorded
-from policies.samplers import DDIM, RTI, LaneNoise, Sampler, seeded
+from policies.samplers import DDIM, OVER_RTI, RTI, LaneNoise, Sampler, seeded
 from policies.samplers.rti import residual, shifted
 from policies.samplers.schedule import NoiseSchedule
 from robostack.data.arrays import EpisodeArrays
@@ -344,9 +344,10 @@ def use_planned(checkpoint: Path, policy: TrainablePolicy, name: str) -> None:
 
     Raises:
         CheckpointError: without a plan, or with one of other weights.
+        ConfigError: decisions that are never continued, for a sampler that does so.
     """
-    if name in ("rti", RTI_BAC) and isinstance(policy, DiffusionPolicy):
+    if name in ("rti", *OVER_RTI) and isinstance(policy, DiffusionPolicy):
         sampler = load_plan(checkpoint).check(policy).sampler()
-        policy.use_sampler(sampler if name == "rti" else policy.planned(cached_rti(sampler), name))
+        policy.use_sampler(sampler if name == "rti" else policy.planned(cached_rti(name, sampler), name))
     else:
         policy.use_sampler(name)

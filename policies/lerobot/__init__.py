@@ -10,11 +10,11 @@ import warnings
 from types import ModuleType
 
 from policies.base import TrainablePolicy
-from policies.lerobot.cfg import LerobotActCfg, LerobotDiffusionCfg
+from policies.lerobot.cfg import ACT_SAMPLERS, LerobotActCfg, LerobotDiffusionCfg
 from robostack.errors import MissingExtra
 from robostack.types import Features
 
-__all__ = ["LerobotActCfg", "LerobotDiffusionCfg", "build_act", "build_diffusion"]
+__all__ = ["ACT_SAMPLERS", "LerobotActCfg", "LerobotDiffusionCfg", "build_act", "build_diffusion"]
 
 
 def build_act(cfg: LerobotActCfg, features: Features) -> TrainablePolicy:

@@ -13,12 +13,8 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from policies.lerobot.adapter import PAD, LerobotPolicy, config_values
-from policies.lerobot.cfg import LerobotActCfg
-from robostack.errors import ConfigError
+from policies.lerobot.cfg import ACT_SAMPLERS, LerobotActCfg
 from robostack.types import Features
-
-DIRECT = "direct"
-"""Name of the only way in which ACT acts: its chunk is one evaluation at the mean of the latent."""
 
 
 class LerobotAct(LerobotPolicy):
@@ -50,6 +46,5 @@ class LerobotAct(LerobotPolicy):
 
     def use_sampler(self, name: str) -> None:
         """Accept ``direct``; episodes under way are forgotten."""
-        if name != DIRECT:
-            raise ConfigError(f"lerobot_act predicts a chunk in one evaluation: use sampler={DIRECT}, not '{name}'")
+        _ = ACT_SAMPLERS[name]
         self._lanes = []

@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from policies.samplers import ONE_STEP_SAMPLERS
 from robostack.errors import ConfigError
+from robostack.registry import Registry
 from robostack.runtime.protocols import Horizon
 
 KINDS = ("VISUAL", "STATE", "ENV", "ACTION")
 MODES = ("MEAN_STD", "MIN_MAX", "IDENTITY")
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The only way in which ACT acts: its chunk is one evaluation at the mean of the latent."""
+
+
+ACT_SAMPLERS: Registry[Direct] = Registry("sampler")
+ACT_SAMPLERS.add("direct", Direct())
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
@@ -120,6 +131,10 @@ class LerobotDiffusionCfg:
                 f"num_inference_steps={self.num_inference_steps} must be 1 to num_train_timesteps="
                 f"{self.num_train_timesteps}, or null for all"
             )
+
+    def require_sampler(self, name: str) -> None:
+        """Raise UnknownName or ConfigError for a sampler that cannot act with such a policy."""
+        ONE_STEP_SAMPLERS[name].evaluations(self.num_train_timesteps)
 
 
 @dataclass(frozen=True)

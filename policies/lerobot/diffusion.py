@@ -12,7 +12,7 @@ from torch import Tensor
 
 from policies.lerobot.adapter import LerobotPolicy, config_values
 from policies.lerobot.cfg import LerobotDiffusionCfg
-from policies.samplers import DDIM, DDPM, SAMPLERS, LaneNoise
+from policies.samplers import DDIM, DDPM, ONE_STEP_SAMPLERS, LaneNoise
 from robostack.errors import ConfigError
 from robostack.types import Features
 
@@ -52,7 +52,7 @@ class LerobotDiffusion(LerobotPolicy):
 
     def use_sampler(self, name: str) -> None:
         """Act with lerobot's DDPM or DDIM scheduler in another number of steps; episodes under way are forgotten."""
-        sampler = SAMPLERS[name]
+        sampler = ONE_STEP_SAMPLERS[name]
         kind = _SCHEDULERS.get(type(sampler))
         if kind is None:
             raise ConfigError(f"lerobot_diffusion steps with lerobot's schedulers: use ddpm100 or ddim10, not '{name}'")

@@ -50,6 +50,8 @@ class Bac:
     method: str = "adaptive"
     plan: Plan | None = None
 
+    plan_type = Plan
+
     def __post_init__(self):
         if not 0 < self.share <= 1:
             raise ConfigError(f"bac share={self.share} must be in (0, 1]")

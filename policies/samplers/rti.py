@@ -31,7 +31,9 @@ MODES, SOLVERS = ("exact", "heuristic"), ("ddpm", "ddim")
 
 @dataclass(frozen=True)
 class RTI:
-    """Warm-started sampler. Memory per lane: ``guess`` (world), ``warm``, ``evaluations`` of the last decision.
+    """Warm-started sampler.
+
+    Memory per lane: ``guess`` (world), ``warm``; of the last decision its ``evaluations`` and whether it ``continued``.
 
     Attributes:
         steps: noise levels of the short list, descending to 0; the first is the level that the guess is taken for.
@@ -94,6 +96,7 @@ class RTI:
             "guess": torch.zeros(lanes, 0, 0),
             "warm": torch.zeros(lanes, dtype=torch.bool),
             "evaluations": torch.zeros(lanes, dtype=torch.int64),
+            "continued": torch.zeros(lanes, dtype=torch.bool),
         }
 
     def reset(self, state: SamplerState, mask: Bool[Tensor, " B"]) -> SamplerState:
@@ -105,10 +108,15 @@ class RTI:
         """Coefficients of one step."""
         return schedule.ddpm(k, k_next) if self.solver == "ddpm" else schedule.ddim(k, k_next)
 
+    def continues(self, denoiser: Denoiser, state: SamplerState) -> Bool[Tensor, " B"]:
+        """Lanes whose guess reaches into the present."""
+        elapsed = denoiser.elapsed
+        return state["warm"].to(elapsed.device) & (elapsed >= 1) & (elapsed < state["guess"].shape[1])
+
     def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
         """Continue the lanes that can be continued, start the others from noise."""
         units, elapsed = denoiser.units, denoiser.elapsed
-        warm = state["warm"].to(elapsed.device) & (elapsed >= 1) & (elapsed < state["guess"].shape[1])
+        warm = self.continues(denoiser, state)
         used = torch.zeros_like(elapsed)
         chunk = plan = None
         cold = ~warm
@@ -128,7 +136,7 @@ class RTI:
             guess = units.discrete.snap(guess, before, self.hysteresis)
             chunk = chunk.clone()
             chunk[..., columns] = units.encode(guess)[..., columns]
-        return chunk, {"guess": guess, "warm": torch.ones_like(warm), "evaluations": used}
+        return chunk, {"guess": guess, "warm": torch.ones_like(warm), "evaluations": used, "continued": ~cold}
 
     def _continue(
         self, denoiser: Denoiser, noise: LaneNoise, plan: Float[Tensor, "B Tp Da"], warm: Bool[Tensor, " B"]

@@ -22,7 +22,7 @@ from robostack.cli.metrics import write_metrics
 from robostack.cli.settings import Settings, load_settings
 from robostack.cli.targets import target
 from robostack.cli.workspace import RunPaths, open_workspace
-from robostack.errors import ConfigError
+from robostack.errors import ConfigError, RobostackError, UnknownName
 from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import verdict, write_bench_page
 from robostack.evaluation.bench.plots import write_overview
@@ -43,6 +43,8 @@ def execute(args: Sequence[str]) -> int:
     suite = Suite.of(settings["suite"]).with_only(settings["tasks"], settings["policies"])
     console = make_console(settings, len(suite.tasks))
     plans = {policy.name: _plan(policy, settings, console) for policy in suite.policies}
+    for cell in suite.cells:
+        _check(cell, plans[cell.policy], settings)
     workers = stages.resolve_workers(settings["workers"])
     with open_workspace("bench_policies", settings, note=console.note) as paths:
         with worker_pool(workers, idle, ()) as pool:
@@ -169,6 +171,16 @@ def _plan(policy: PolicyRow, settings: Settings, console: Console) -> stages.Pla
         return stages.plan_training(load_settings("train", given), console)
     except ConfigError as error:
         raise ConfigError(f"policy '{policy.name}' of the suite: {error}") from error
+
+
+def _check(cell: Cell, plan: stages.Plan, settings: Settings) -> None:
+    """Refuse a cell that cannot act, before any work is done for it."""
+    if cell.execution not in EXECUTORS:
+        raise UnknownName(f"execution of the suite's cell '{cell.key}'", cell.execution, EXECUTORS)
+    try:
+        stages.require_sampler(settings, plan, cell.sampler)
+    except RobostackError as error:
+        raise ConfigError(f"cell '{cell.key}' of the suite: {error}") from error
 
 
 def _find(task: TaskRow, settings: Settings) -> Task:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -38,6 +39,7 @@ FREE_TEXT = (
     "name",
     "licence",
     "data",
+    "lerobot",
 )
 """Values that never meet Hydra's grammar: a sentence or a path may hold quotes, commas, braces, ``=``."""
 
@@ -107,13 +109,14 @@ def _positional(verb: str, arg: str, text: Mapping[str, str]) -> tuple[str, str]
 def _compose_checked(request: Request) -> Settings:
     parsed = [_parse(argument) for argument in request.overrides]
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        plain = compose(request.verb)
+        plain = _defaults(request.verb, str(config_dir()))
         groups = [o for o in parsed if is_group(o.key_or_group) and o.key_or_group in plain]
         for override in groups:
             _check_option(override)
         base = _plain(compose(request.verb, [str(o.input_line) for o in groups]) if groups else plain)
         _check_keys(request, parsed, base)
-        settings = _plain(compose(request.verb, [str(o.input_line) for o in parsed])) if parsed else dict(base)
+        more = len(parsed) > len(groups)
+        settings = _plain(compose(request.verb, [str(o.input_line) for o in parsed])) if more else dict(base)
     for key, value in request.text.items():
         settings[key] = value
     before, after = flatten(base), flatten(settings)
@@ -122,6 +125,13 @@ def _compose_checked(request: Request) -> Settings:
     check_numbers(before, after)
     _check_complete(request, after)
     return settings
+
+
+@cache
+def _defaults(verb: str, directory: str) -> Any:
+    """What is composed without arguments. It takes a tenth of a second, and is asked for several times."""
+    del directory  # Unused: it tells one composition from another.
+    return compose(verb)
 
 
 def _parse(argument: str) -> Override:

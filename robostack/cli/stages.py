@@ -217,7 +217,15 @@ def plan_training(settings: Settings, console: Console) -> Plan:
     known = cfg_fields(train_class)
     train_values = {key: values.pop(key) for key in list(values) if key in known}
     train_cfg = build_cfg(train_class, {**train_values, **shared}, "policy")
-    return Plan(train_cfg, name, build_cfg(policy_class, values, "policy"))
+    plan = Plan(train_cfg, name, build_cfg(policy_class, values, "policy"))
+    if "sampler" in settings:
+        require_sampler(settings, plan, settings["sampler"]["name"])
+    return plan
+
+
+def require_sampler(settings: Settings, plan: Plan, sampler: str) -> None:
+    """Refuse a sampler that the policy of a training will not be able to act with."""
+    target(settings, "require_sampler")(plan.policy_name, plan.policy_cfg, sampler)
 
 
 def train_policy(settings: Settings, plan: Plan, datasets: Path | Sequence[Path], paths: RunPaths) -> Any:
@@ -275,6 +283,7 @@ def evaluate_policy(
         execution=settings.get("execution", "sync"),
         latency=settings.get("latency", "none"),
         accelerate=settings.get("accelerate", "none"),
+        any_task=settings.get("any_task", False),
         out_dir=paths.eval,
         progress=console.progress,
         **options,

@@ -93,6 +93,15 @@ VERBS: dict[str, Verb] = {
             ),
         ),
         Verb(
+            "convert",
+            "a policy that lerobot trained -> a checkpoint folder",
+            "convert lerobot=<folder of save_pretrained> dataset=<folder> [key=value ...]",
+            (
+                "robostack convert lerobot=train/checkpoints/last/pretrained_model dataset=outputs/my_demos",
+                "robostack convert lerobot=my_act dataset=outputs/my_demos out=outputs/my_policy",
+            ),
+        ),
+        Verb(
             "bench",
             "policies x samplers x executions on the same data, seeds and scenes",
             "bench policies [key=value ...]",

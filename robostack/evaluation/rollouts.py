@@ -114,6 +114,7 @@ def evaluate(
     execution: str,
     latency: str,
     accelerate: str = "none",
+    any_task: bool = False,
     out_dir: Path | str,
     progress: bool,
     pool: Pool | None = None,
@@ -131,6 +132,7 @@ def evaluate(
         execution: name in ``EXECUTORS``.
         latency: how long decisions take while the world goes on; see ``LatencyModel.parse``.
         accelerate: what runs the policy's network, one of ``ACCELERATIONS``.
+        any_task: accept a checkpoint of another task, if its features are the same.
         out_dir: where episodes are logged.
         progress: whether to show a progress bar.
         pool: a ``worker_pool(workers, idle, ())`` that many evaluations share, which saves its start-up.
@@ -138,14 +140,14 @@ def evaluate(
     Raises:
         UnknownName: no such sampler or execution.
         ConfigError: n or workers below 1, a latency that cannot be read, or a policy that cannot be executed so.
-        CheckpointError: unusable, or trained on another task's features.
+        CheckpointError: unusable, or trained on another task.
         DataError: ``out_dir`` holds another evaluation.
     """
     if n < 1 or workers < 1:
         raise ConfigError(f"an evaluation needs n >= 1 and workers >= 1, not n={n}, workers={workers}")
     out_dir, checkpoint = Path(out_dir), Path(checkpoint)
     model, weights = LatencyModel.parse(latency), _fingerprint(checkpoint)
-    setting = _Setting(load_policy_target, checkpoint, weights, sampler, execution, model, accelerate)
+    setting = _Setting(load_policy_target, checkpoint, weights, sampler, execution, model, accelerate, any_task)
     _executor(spec, setting)  # refuse what cannot work before any process starts
     _open(out_dir, {"task_id": spec.id, **setting.header})
     seeds = choose_seeds(seed, n)
@@ -231,6 +233,7 @@ class _Setting:
     execution: str
     latency: LatencyModel
     accelerate: str
+    any_task: bool
 
     @property
     def header(self) -> dict[str, str]:
@@ -285,7 +288,16 @@ def _executor(spec: Task, setting: _Setting) -> Executor:
     policy = load(setting.checkpoint, device="cpu", sampler=setting.sampler, accelerate=setting.accelerate)
     differences = policy.features.unmet(task_features(spec, policy.features.cameras, policy.features.points))
     if differences:
-        raise CheckpointError(f"{setting.checkpoint} was trained for another setting: {'; '.join(differences)[:300]}")
+        raise CheckpointError(
+            f"{setting.checkpoint} was trained for another setting ({'; '.join(differences)[:300]}): "
+            "use a checkpoint of this task, robot and control mode, or train one"
+        )
+    trained_on = getattr(policy, "task_id", "")
+    if trained_on not in ("", spec.id) and not setting.any_task:
+        raise CheckpointError(
+            f"{setting.checkpoint} was trained on another task, {trained_on} instead of {spec.id} "
+            f"('{spec.instruction.text}'): use a checkpoint of this task, or pass any_task=true to see how it does here"
+        )
     return Executor(policy, setting.execution, setting.latency)
 
 

@@ -115,7 +115,7 @@ def pristine(name):
 def samplers_of(name):
     """The shortest of those samplers that differ in their number of steps alone."""
     records, shortest = POLICIES[kind_of(name)].samplers, {}
-    for sampler in records or ():
+    for sampler in records:
         record = records[sampler]
         if isinstance(record, Bac):  # acts by a plan that is measured on trained weights; has tests of its own
             continue
@@ -124,7 +124,7 @@ def samplers_of(name):
         key = (type(record), repr(values)) if isinstance(steps, int) else sampler
         rank = (steps < 2, steps) if isinstance(steps, int) else ()
         shortest[key] = min(shortest.get(key, (rank, sampler)), (rank, sampler))
-    return [sampler for _, sampler in shortest.values()] or [None]
+    return [sampler for _, sampler in shortest.values()]
 
 
 PAIRS = [(name, sampler) for name in POLICIES for sampler in samplers_of(name)]
@@ -136,8 +136,7 @@ def policy(request):
     """Every policy with every kind of sampler, before its first episode."""
     name, sampler = request.param
     policy = pristine(name)
-    if sampler is not None:
-        policy.use_sampler(sampler)
+    policy.use_sampler(sampler)
     return policy
 
 

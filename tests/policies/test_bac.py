@@ -69,10 +69,10 @@ def test_unrolled_code_adds_the_latest_value_of_every_block_in_every_call(seed):
         stream = np.zeros(B)
         for instruction in code:
             match instruction:
-                case Run(block, keep):
+                case Run(block, slot):
                     value = np.eye(B)[block] * (call + 1)
-                    if keep:
-                        slots[block] = value
+                    if slot is not None:
+                        slots[slot] = value
                     stream = stream + value
                 case Sum(of, into):
                     slots[into] = sum(slots[s] for s in of)
@@ -84,5 +84,5 @@ def test_unrolled_code_adds_the_latest_value_of_every_block_in_every_call(seed):
 
 def test_neighbours_that_stay_stale_are_summed_once():
     code = unroll(((0,), (0,), (0, 1, 2)), 3)
-    assert code[1] == (Sum((0, 1), 3), Add(3), Run(2, keep=False))
-    assert code[2] == (Add(3), Run(2, keep=False))
+    assert code[1] == (Sum((0, 1), 3), Add(3), Run(2, None))
+    assert code[2] == (Add(3), Run(2, None))

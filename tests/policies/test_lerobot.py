@@ -317,18 +317,20 @@ def test_samplers_that_do_not_fit_are_refused(make):
         policy.use_sampler("ddpm100")
     with pytest.raises(UnknownName, match="unknown sampler 'ddmi10'"):
         policy.use_sampler("ddmi10")
-    with pytest.raises(ConfigError, match="use sampler=direct, not 'ddim10'"):
+    with pytest.raises(UnknownName, match="unknown sampler 'rti': Available: ddim1, .* ddpm100"):
+        policy.use_sampler("rti")
+    with pytest.raises(UnknownName, match="unknown sampler 'ddim10': Available: direct"):
         direct.use_sampler("ddim10")
     direct.use_sampler("direct")
 
 
 def test_a_sampler_that_is_not_lerobots_is_refused(make, monkeypatch):
-    from policies.samplers import DDIM, SAMPLERS
+    from policies.samplers import DDIM, ONE_STEP_SAMPLERS
 
     class Other(DDIM):
         pass
 
-    monkeypatch.setitem(SAMPLERS._records, "other", Other(10))
+    monkeypatch.setitem(ONE_STEP_SAMPLERS._records, "other", Other(10))
     with pytest.raises(ConfigError, match="use ddpm100 or ddim10, not 'other'"):
         make("lerobot_diffusion").use_sampler("other")
 

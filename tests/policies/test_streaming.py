@@ -11,7 +11,7 @@ from policies.samplers import seeded
 from policies.streaming import StreamingCfg, StreamingPolicy
 from policies.train import TrainCfg, fit
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import ConfigError
+from robostack.errors import ConfigError, UnknownName
 from robostack.types import Observation
 
 SMALL = StreamingCfg(Tp=12, Ta=4, sampler="ddim10", encoder=(16,), network=UnetCfg((8, 16), groups=4, step_dim=8))
@@ -139,11 +139,13 @@ def test_the_loss_is_finite_and_falls(demos, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [({"Tp": 16}, "at least two parts of Ta=8.*Tp >= 17"), ({"Tp": 26, "diffusion_steps": 100}, "divisible by its 3"),
-     ({"sampler": "ddim5"}, "'ddim5'.*2 parts"), ({"sampler": "rti"}, "ddim or ddpm"),
-     ({"chunk_wise": 0.0}, "chunk_wise"), ({"prediction": "x0"}, "epsilon"), ({"diffusion_steps": 64}, "ddim10")],
+     ({"sampler": "ddim5"}, "'ddim5'.*2 parts.* use ddim10, ddim100, ddim2, .*ddpm10, "),
+     ({"sampler": "rti"}, "unknown sampler 'rti': Available: ddim1, "),
+     ({"chunk_wise": 0.0}, "chunk_wise"), ({"prediction": "x0"}, "epsilon"),
+     ({"diffusion_steps": 64}, "'ddim10'.* use ddim16, ddim2$")],
 )  # fmt: skip
 def test_values_that_cannot_stream_are_refused(values, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, UnknownName), match=message):
         StreamingCfg(**values)
 
 

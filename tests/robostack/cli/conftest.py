@@ -4,7 +4,7 @@ import pytest
 
 TARGETS = (
     *("propose", "check_scene", "collect", "open_store", "export", "render", "load_arrays", "train_cfg"),
-    *("resolve_device", "fit", "load_policy", "evaluate", "write_report"),
+    *("resolve_device", "require_sampler", "fit", "load_policy", "evaluate", "write_report"),
 )
 NAMES = {"train_cfg": "TrainCfg"}
 WITH_POLICY = ("run", "train")

@@ -151,6 +151,10 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def require_sampler(policy: str, cfg: PolicyCfg, sampler: str) -> None:
+    assert isinstance(cfg, PolicyCfg)
+
+
 @dataclass(frozen=True)
 class LossPoint:
     step: int
@@ -203,11 +207,13 @@ def evaluate(
     execution: str,
     latency: str,
     accelerate: str,
+    any_task: bool,
     out_dir: Path,
     progress: bool,
 ) -> EvalReport:
     _called("evaluate")
     assert (checkpoint / "weights.json").is_file()
+    assert not any_task
     assert load_policy_target == "fake_targets.load_policy"
     out_dir.mkdir(parents=True, exist_ok=True)
     seen = {"sampler": sampler, "task": spec.id, "seed": seed, "workers": workers, "progress": progress}

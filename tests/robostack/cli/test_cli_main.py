@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from robostack.cli import main
 from robostack.cli.help import documented_knobs
+from robostack.cli.settings import group_options
 from robostack.cli.targets import locate
 from robostack.cli.verbs import SUB_VERBS, VERBS
 from robostack.errors import ConfigError, MissingExtra
@@ -130,3 +131,21 @@ def test_a_missing_extra_names_the_install_command(tmp_path, monkeypatch):
 def test_a_wrong_target_is_a_config_error(path):
     with pytest.raises(ConfigError, match=f"targets.fit._target_={path}"):
         locate(path, "targets.fit._target_")
+
+
+def test_the_help_of_train_and_eval_names_every_policy_and_every_kind_of_sampler():
+    from policies.zoo import POLICIES
+
+    assert all(f" {name}" in documented_knobs("train") for name in POLICIES)
+    shown = documented_knobs("eval")
+    assert all(f" {name} " in shown for name in POLICIES)
+    for name in group_options("sampler"):
+        kind = re.sub(r"(?<=[a-z])\d+$", "", name)
+        assert re.search(rf"\b({name}|{kind})\b", shown), name
+
+
+def test_every_sampler_of_a_policy_can_be_chosen():
+    from policies.zoo import POLICIES
+
+    known = {sampler for name in POLICIES for sampler in POLICIES[name].samplers}
+    assert set(group_options("sampler")) == known | {"own"}
