@@ -144,5 +144,5 @@ def test_streams_are_accelerated_too(demos, observe, sampler):
     plain = act(policy, observe)
     policy.accelerate("native")
     np.testing.assert_allclose(act(policy, observe), plain, atol=1e-5 * max(1.0, np.abs(plain).max()))
-    with pytest.raises(ConfigError, match="accelerate=onnx .* use native or none"):
+    with pytest.raises(ConfigError, match="accelerate=onnx .* use native, native_bf16 or none"):
         policy.accelerate("onnx")
