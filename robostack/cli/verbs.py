@@ -71,7 +71,6 @@ VERBS: dict[str, Verb] = {
             (
                 "robostack train dataset=outputs/my_demos",
                 "robostack train dataset=outputs/my_demos policy.steps=20000 policy.lr=1e-4 device=cuda",
-                "robostack train dataset=[outputs/left,outputs/right] policy=diffusion_unet_language",
             ),
         ),
         Verb(
