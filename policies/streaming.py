@@ -272,7 +272,7 @@ class _Step:
 
     k: Int[Tensor, " Tp"]
     k_next: Int[Tensor, " Tp"]
-    coefs: Float[Tensor, "5 Tp 1"]
+    coefs: Float[Tensor, "4 Tp 1"]
     noisy: bool
 
     @classmethod
