@@ -157,7 +157,8 @@ def cfg_from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{cls.__name__} has no field '{unknown[0]}': use {', '.join(sorted(known))}")
-    nested = {name: kind for name in values if dataclasses.is_dataclass(kind := _kind(hints[name]))}
+    kinds = {name: _kind(hints[name]) for name in values}
+    nested = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and dataclasses.is_dataclass(kind)}
     return cls(
         **{
             name: cfg_from_dict(nested[name], value) if name in nested and isinstance(value, Mapping) else value

@@ -21,7 +21,7 @@ Where this differs from the authors' program, and why:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -268,18 +268,19 @@ class StreamingPolicy(ChunkPolicy):
 
 @dataclass(frozen=True)
 class _Step:
-    """One evaluation: levels before and after, and the coefficients of ``StepCoefs``, for every action."""
+    """One evaluation: levels before and after, and the coefficients of x0, x, eps and noise, for every action."""
 
     k: Int[Tensor, " Tp"]
     k_next: Int[Tensor, " Tp"]
-    coefs: Float[Tensor, "5 Tp 1"]
+    coefs: Float[Tensor, "4 Tp 1"]
     noisy: bool
 
     @classmethod
     def of(cls, pairs: list[tuple[int, int]], sampler: OneStep, schedule: NoiseSchedule) -> _Step:
         """Tabulate a sampler at the pairs (k, k_next) of all actions."""
         k, k_next = torch.tensor(pairs).unbind(1)
-        rows = [astuple(sampler.coefs(schedule, *pair)) for pair in pairs]
+        found = [sampler.coefs(schedule, *pair) for pair in pairs]
+        rows = [(c.x0, c.x, c.eps, c.noise) for c in found]
         coefs = torch.tensor(rows, dtype=torch.float32).T[..., None]
         return cls(k, k_next, coefs, noisy=bool(coefs[3].any()))
 

@@ -218,7 +218,7 @@ EVAL = [
     ("other task", lambda i: another(i, name="elsewhere"), ["task=inputs/other.json"], r"another task.*any_task=true"),
     ("K beyond", nothing, ["sampler=ddim50"], r"50 sampling steps.*trained with 20"),
     ("other family", nothing, ["sampler=beso3"], r"unknown sampler 'beso3':.* Available: bac, ddim1, .*rti"),
-    ("unknown sampler", nothing, ["sampler=ddmi10"], r"did you mean 'ddim10'"),
+    ("unknown sampler", nothing, ["sampler=ddin10"], r"did you mean 'ddim10'"),
     ("unknown execution", nothing, ["execution=snyc"], r"did you mean 'sync'"),
     ("unknown acceleration", nothing, ["accelerate=tensorrt"], r"unknown accelerate 'tensorrt'.*native"),
     ("unknown latency", nothing, ["latency=soon"], r"latency"),
@@ -239,7 +239,7 @@ EVAL = [
 
 OF_OTHERS = [
     ("diffusion_unet", ["sampler=bac"], r"diffusion_transformer|transformer"),
-    ("diffusion_unet", ["accelerate=native"], r"native on transformers"),
+    ("carp", ["accelerate=native"], r"accelerate=native is not to be had"),
     ("carp", ["sampler=ddim10"], r"unknown sampler 'ddim10'.* Available: argmax, cool, sampled, top_k5, top_p90"),
     ("lerobot_act", ["sampler=ddim10"], r"unknown sampler 'ddim10'.* Available: direct"),
     ("lerobot_act", ["execution=rtc"], r"rtc"),

@@ -29,6 +29,7 @@ from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransform
 from policies.lerobot import LerobotDiffusionCfg, build_diffusion
 from policies.networks.transformer import PAPER, TransformerCfg
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from policies.samplers import DDIM, RTI, LaneNoise, Sampler, seeded
 from robostack.types import Observation
 
@@ -115,7 +116,7 @@ def _native(label: str, policy: DiffusionPolicy, twin: str | None = None, how: s
 
 
 def _work(policy: DiffusionPolicy, evaluations: int) -> Work:
-    cond, _ = policy.condition(*_observed(policy.cfg.To))
+    cond, _ = policy.condition(Observed(*_observed(policy.cfg.To)))
     x = torch.zeros(1, policy.cfg.Tp, len(policy.features.action))
     return denoising(policy.model, x, cond.steps, cond.context, evaluations)
 

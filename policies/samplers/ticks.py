@@ -15,6 +15,7 @@ from policies.samplers.base import Denoiser, SamplerState
 from policies.samplers.diffusion import Ladder
 from policies.samplers.noise import LaneNoise
 from policies.samplers.rti import RTI
+from policies.samplers.schedule import NoiseSchedule, StepCoefs
 from robostack.errors import ConfigError
 
 
@@ -41,6 +42,9 @@ class _Uncached(Ladder):
 
     def levels(self, K: int) -> list[tuple[int, int]]:
         return self.base.levels(K)
+
+    def table(self, schedule: NoiseSchedule) -> list[StepCoefs]:
+        return self.base.table(schedule)
 
     def sample(self, denoiser: Denoiser, noise: LaneNoise, state: SamplerState) -> tuple[Tensor, SamplerState]:
         del denoiser  # Unused: it runs by a plan that is for continued decisions.

@@ -143,7 +143,11 @@ class _Bench:
         for cell in self.suite.cells:
             checkpoint = self.checkpoint(task, cell.policy)
             policy = load(checkpoint, device="cpu", sampler=cell.sampler, accelerate=cell.accelerate)
-            entries.append(Timed(cell.key, policy, EXECUTORS[cell.execution].every or policy.horizon.Ta))
+            plain = policy
+            if cell.accelerate != "none":
+                plain = load(checkpoint, device="cpu", sampler=cell.sampler, accelerate="none")
+            stride = EXECUTORS[cell.execution].every or policy.horizon.Ta
+            entries.append(Timed(cell.key, policy, stride, plain))
         return measure(entries, arrays, self.suite.decisions, self.settings["threads"])
 
     def checkpoint(self, task: TaskRow, policy: str) -> Path:

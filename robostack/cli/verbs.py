@@ -15,7 +15,7 @@ class Verb:
         name: as it is typed; ``key`` is the module ``robostack.cli.<key>`` and the config ``configs/<key>.yaml``.
         summary: one line for ``robostack --help``.
         usage: what follows ``robostack``.
-        examples: two complete commands.
+        examples: complete commands.
         composed: its settings come from ``configs/``; else the verb reads its own few arguments.
         positional: the setting that an argument without ``=`` fills; empty when there is none.
         knobs: documentation of a verb that is not composed.
@@ -24,7 +24,7 @@ class Verb:
     name: str
     summary: str
     usage: str
-    examples: tuple[str, str]
+    examples: tuple[str, ...]
     composed: bool = True
     positional: str = ""
     knobs: str = ""

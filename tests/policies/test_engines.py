@@ -14,6 +14,7 @@ from policies.checkpoint import load_policy, save_checkpoint
 from policies.diffusion import DiffusionCfg, DiffusionPolicy, DiffusionTransformerCfg
 from policies.networks.transformer import TransformerCfg
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from policies.samplers import DDIM, DDPM, RTI, Bac, DPMpp, seeded
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DeviceUnavailable, MissingExtra, UnknownName
@@ -42,7 +43,7 @@ def sampled(policy, demos, sampler, lanes=(5, 50, 90)):
     rows = np.arange(policy.cfg.To)[None] + np.array(lanes)[:, None]
     state, objects = torch.from_numpy(demos.state[rows]), torch.from_numpy(demos.environment_state[rows])
     with torch.inference_mode():
-        return policy.sample(state, objects, policy.noise([seeded(i) for i in lanes]), sampler=sampler)[0]
+        return policy.sample(Observed(state, objects), policy.noise([seeded(i) for i in lanes]), sampler=sampler)[0]
 
 
 def act(policy, observe, sampler):
@@ -145,7 +146,7 @@ def test_one_graph_serves_every_list_of_steps(demos, accelerated, monkeypatch):
 def test_engines_refuse_what_they_cannot_run(demos, monkeypatch):
     policy = make(demos, TRANSFORMER)
     sampler = Bac(DDIM(10), share=0.5)
-    bac = replace(sampler, plan=calibrate(policy, sampler, *observations(demos, policy.cfg.To)))
+    bac = replace(sampler, plan=calibrate(policy, sampler, observations(demos, policy)))
     policy.use_sampler(bac)
     with pytest.raises(ConfigError, match="accelerate=native or none only"):
         policy.accelerate("onnx")

@@ -15,6 +15,7 @@ from policies.export import ABOUT, GRAPH, export_policy
 from policies.goals import GoalCfg
 from policies.networks.transformer import TransformerCfg
 from policies.networks.unet1d import UnetCfg
+from policies.observed import Observed
 from policies.samplers import seeded
 from policies.text import TextCfg
 from policies.zoo import POLICIES
@@ -73,7 +74,7 @@ def test_a_robot_without_torch_acts_like_the_policy(exported, checkpoint, demos,
     assert (done.returncode, done.stderr) == (0, "")
     with torch.inference_mode():
         state, objects = torch.from_numpy(demos.state[rows]), torch.from_numpy(demos.environment_state[rows])
-        expected = policy.sample(state, objects, policy.noise([seeded(1), seeded(2)]))[0][:, 1:].numpy()
+        expected = policy.sample(Observed(state, objects), policy.noise([seeded(1), seeded(2)]))[0][:, 1:].numpy()
     np.testing.assert_allclose(np.load(folder / "actions.npy"), expected, atol=1e-5)
 
 

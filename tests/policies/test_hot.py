@@ -72,7 +72,7 @@ def test_weights_of_sixteen_bits_cost_their_rounding_and_nothing_else(demos):
     state, objects = (torch.from_numpy(a[[[5, 6], [50, 51]]]) for a in (demos.state, demos.environment_state))
 
     def sample():
-        return policy.sample(state, objects, policy.noise([seeded(0), seeded(1)]), sampler=DDIM(5))[0]
+        return policy.sample(Observed(state, objects), policy.noise([seeded(0), seeded(1)]), sampler=DDIM(5))[0]
 
     exact = sample()
     policy.accelerate("native_bf16")

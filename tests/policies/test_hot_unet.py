@@ -65,13 +65,17 @@ def test_weights_of_sixteen_bits_cost_their_rounding_and_nothing_else(seed):
     assert (half.decision(steps, context).predict(x, 50) - rounded).abs().max() <= 1e-5 * rounded.abs().max()
 
 
-def make(demos, cls=DiffusionPolicy, **values):
-    torch.manual_seed(0)
-    cfg = {"Tp": 8, "Ta": 4, "encoder": (16,), "network": TINY} | values
-    policy = cls((DiffusionCfg if cls is DiffusionPolicy else StreamingCfg)(**cfg), demos.features)
+def prepared(policy, demos):
+    """With normalisers of the data, and ready to act."""
     policy.fit_statistics(demos, SequenceSampler(demos.ends, policy.cfg.To, policy.cfg.Tp))
     lively(policy.model)
     return policy.requires_grad_(False).eval()
+
+
+def make(demos, **values):
+    torch.manual_seed(0)
+    cfg = DiffusionCfg(**{"Tp": 8, "Ta": 4, "encoder": (16,), "network": TINY} | values)
+    return prepared(DiffusionPolicy(cfg, demos.features), demos)
 
 
 def act(policy, observe, rows=(5, 50, 90), decisions=2, seed=3):
@@ -139,7 +143,9 @@ def test_a_checkpoint_is_accelerated_as_it_is_loaded(demos, observe, tmp_path):
 
 @pytest.mark.parametrize("sampler", ["ddim10", "ddim2"])
 def test_streams_are_accelerated_too(demos, observe, sampler):
-    policy = make(demos, StreamingPolicy, Tp=12)
+    torch.manual_seed(0)
+    cfg = StreamingCfg(Tp=12, Ta=4, encoder=(16,), network=TINY)
+    policy = prepared(StreamingPolicy(cfg, demos.features), demos)
     policy.use_sampler(sampler)
     plain = act(policy, observe)
     policy.accelerate("native")

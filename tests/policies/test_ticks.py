@@ -54,8 +54,8 @@ def policy(demos):
 
 def planned(policy, demos, **values):
     sampler = BacTicks(RTI(LEVELS), **{"share": 0.5, "worst": 0} | values)
-    seen = observations(demos, policy.cfg.To, ticks=sampler.period + 2)
-    return replace(sampler, plan=calibrate(policy, sampler, *seen))
+    seen = observations(demos, policy, ticks=sampler.period + 2)
+    return replace(sampler, plan=calibrate(policy, sampler, seen))
 
 
 def drive(policy, observe, sampler, rows, seeds, ticks=5, resets=(), steps=None):

@@ -44,11 +44,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Timed:
-    """A policy to time: loaded, and how many control steps lie between its decisions."""
+    """A policy to time: loaded, and how many control steps lie between its decisions.
+
+    Attributes:
+        plain: the same policy without acceleration, whose operations torch can count.
+    """
 
     key: str
     policy: Any
     stride: int
+    plain: Any
 
 
 def measure(entries: Sequence[Timed], arrays: EpisodeArrays, decisions: int, threads: int) -> dict[str, Cost]:
@@ -126,20 +131,22 @@ def _cost(run: _Run, milliseconds: np.ndarray, evaluations: Sequence[float]) -> 
         p99_ms=float(p99),
         params=sum(p.numel() for p in policy.parameters()),
         weights_mib=sum(t.numel() * t.element_size() for t in tensors) / 2**20,
-        gflops=_gflops(run),
+        gflops=_gflops(run.entry.plain, run),
         evaluations=float(np.mean(evaluations)) if known else None,
     )
 
 
-def _gflops(run: _Run) -> float:
-    """Of the next decision of the episode under way: a warm start where there is one."""
+def _gflops(plain: Any, like: _Run) -> float:
+    """Of an episode's second decision: a warm start where there is one."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    run = _Run(Timed(like.entry.key, plain, like.entry.stride, plain), like.arrays)
+    run.decide()
     if run.row >= run.stop:
         run._begin()
         run.decide()
     with FlopCounterMode(display=False) as counter:
-        run.entry.policy.infer(run.observation())
+        plain.infer(run.observation())
     return counter.get_total_flops() / 1e9
 
 

@@ -114,6 +114,7 @@ class TrainCfg:
     grad_clip: float = 0.0
     val_fraction: float = 0.0
     val_every: int = 1
+    amp: str = "auto"
     threads: int = 1
     seed: int = 0
     device: str = "auto"

@@ -29,7 +29,7 @@ def test_development_packages_do_not_block():
 
 
 def test_every_extra_is_checked():
-    assert {extra for extra, _ in probes.requirements()} == {"", "sim", "gen", "train", "report", "bench", "dev"}
+    assert {extra for extra, _ in probes.requirements()} == {"", "sim", "gen", "train", "report", "bench", "onnx", "dev"}
 
 
 def test_a_frame_is_really_drawn():

@@ -87,7 +87,7 @@ def test_values_arrive_typed():
         ("policy.lr=nan", "policy.lr=nan is not a finite number"),
         ("policy.lr=.inf", "policy.lr must be a number"),
         ("policy.Ta=16", "policy.Ta=16 is too long"),
-        ("sampler=ddmi10", "unknown option of sampler 'ddmi10': did you mean 'ddim10'? Available: argmax, "),
+        ("sampler=ddin10", "unknown option of sampler 'ddin10': did you mean 'ddim10'? Available: argmax, "),
         ("device=gpu", "unknown device 'gpu'"),
         ("control_mode=torque", "unknown control_mode 'torque': Available: ee_pose, joint_pos"),
         ("progress=maybe", "unknown progress 'maybe'"),
