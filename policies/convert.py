@@ -187,8 +187,7 @@ def to_lerobot(policy: DiffusionPolicy) -> LerobotPolicy:
         raise ConfigError(f"this policy is told more than states ({', '.join(beyond)}): only states can be converted")
     for name, found, wanted in (
         ("frame", "gripper" if policy.frame.relative else "world", "world"), ("per_step", cfg.per_step, False),
-        ("image", cfg.image, None), ("points", cfg.points, None), ("encoder", tuple(cfg.encoder), ()),
-        ("prediction", "sample" if cfg.prediction != "v" else "v", "sample"),
+        ("encoder", tuple(cfg.encoder), ()), ("prediction", "sample" if cfg.prediction != "v" else "v", "sample"),
     ):  # fmt: skip
         if found != wanted:
             raise ConfigError(f"lerobot's DiffusionPolicy has no {name}={found}: train with {name}={wanted} to convert")

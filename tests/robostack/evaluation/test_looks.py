@@ -106,7 +106,7 @@ def test_an_evaluation_renders_what_the_checkpoint_names(spec, tmp_path):
         (
             {"state": ("ee.x", "ee.y"), "action": ("ee.x", "ee.y")},
             CheckpointError,
-            "trained for another setting: state",
+            "trained for another setting .state",
         ),
     ],
 )
