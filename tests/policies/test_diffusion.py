@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -6,9 +7,11 @@ import torch
 
 from policies.base import Batch, cfg_from_dict, cfg_to_dict, resolve_device
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
+from policies.networks.unet1d import UnetCfg
 from policies.observed import Observed
 from policies.samplers import seeded
 from policies.zoo import POLICIES
+from robostack.data.sequence import SequenceSampler
 from robostack.errors import ConfigError, DataError, DeviceUnavailable, UnknownName
 from robostack.runtime.protocols import Policy
 
@@ -143,3 +146,41 @@ def test_devices_are_resolved_or_refused(monkeypatch):
         resolve_device("cuda")
     with pytest.raises(ConfigError, match="cpu, cuda or auto"):
         resolve_device("tpu")
+
+
+def test_in_training_measured_positions_are_off_and_commands_are_not(policy, observe):
+    policy = copy.deepcopy(policy).train()
+    observed, action = policy.observed(observe(5, 50, 90)), torch.zeros(3, 8, 10)
+    plain, plain_units = policy.condition(observed)
+    noisy, units = policy.condition(observed, seeded(0))
+    again, _ = policy.condition(observed, seeded(0))
+    torch.testing.assert_close(noisy.steps, again.steps, atol=0, rtol=0)
+    off = (noisy.steps - plain.steps)[..., :10]
+    assert (off[..., :3] != 0).all()
+    assert (off[..., 3:] == 0).all()
+    assert off[..., :3].abs().max() < 6 * 1.2 * policy.cfg.state_noise
+    moved = units.origin - plain_units.origin  # a frame that is off sees the same command from elsewhere
+    torch.testing.assert_close(units.decode(units.encode(action)), action, atol=1e-5, rtol=0)
+    assert (moved[:, :3] != 0).all()
+
+
+@pytest.mark.parametrize("quiet", ["acting", "disabled"])
+def test_nothing_is_off_in_acting_or_where_it_is_disabled(policy, observe, quiet):
+    policy = copy.deepcopy(policy).train(quiet == "disabled")
+    if quiet == "disabled":
+        policy.cfg = replace(policy.cfg, state_noise=0.0)
+    observed = policy.observed(observe(5, 50))
+    torch.testing.assert_close(
+        policy.condition(observed, seeded(0))[0].steps, policy.condition(observed)[0].steps, atol=0, rtol=0
+    )
+
+
+def test_columns_that_never_moved_are_never_off(demos):
+    still = replace(demos, state=np.concatenate([demos.state[:, :2], 0 * demos.state[:, 2:]], axis=1))
+    policy = DiffusionPolicy(DiffusionCfg(Tp=8, Ta=4, encoder=(), network=UnetCfg((8,), 3, 8, 16)), still.features)
+    policy.fit_statistics(still, SequenceSampler(still.ends, 2, 8))
+    state = torch.zeros(4, 2, 10)
+    observed = Observed(state, torch.zeros(4, 2, 18))
+    off = policy.train().condition(observed, seeded(0))[0].steps - policy.condition(observed)[0].steps
+    assert (off[..., :2] != 0).all()
+    assert (off[..., 2:10] == 0).all()
