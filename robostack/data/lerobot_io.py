@@ -104,22 +104,35 @@ def export_lerobot(
     temporary = temporary_beside(out_dir)
     with storage_errors(out_dir):
         try:
-            with _lerobot() as module:
-                writer, cloud_writer = _Writer(module, temporary, manifest), _CloudWriter(temporary / POINTS, points)
-                try:
-                    for seed in progress(manifest["seeds"]):
-                        episode = store.load(seed)
-                        writer.add(episode, frames)
-                        if clouds is not None:
-                            cloud_writer.add(episode, clouds(episode))
-                finally:
-                    writer.close()
-                    cloud_writer.close()
+            _write(store, temporary, manifest, frames, clouds, progress)
             write_json(temporary / MANIFEST, manifest)
             replace_directory(temporary, out_dir)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out_dir
+
+
+def _write(
+    store: RawStore,
+    directory: Path,
+    manifest: dict,
+    frames: FrameSource | None,
+    clouds: CloudSource | None,
+    progress: Progress,
+) -> None:
+    """All episodes of a manifest."""
+    with _lerobot() as module:
+        points = manifest.get("points", 0)
+        writer, cloud_writer = _Writer(module, directory, manifest), _CloudWriter(directory / POINTS, points)
+        try:
+            for seed in progress(manifest["seeds"]):
+                episode = store.load(seed)
+                writer.add(episode, frames)
+                if clouds is not None:
+                    cloud_writer.add(episode, clouds(episode))
+        finally:
+            writer.close()
+            cloud_writer.close()
 
 
 def _manifest(store: RawStore, seeds: Sequence[int] | None, fps: int, repo_id: str, cameras: tuple) -> dict:

@@ -66,8 +66,8 @@ def _tiles(result: BenchResult) -> Html:
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
     chart = plot("Success against the time of a decision", success_against_latency(task, rows))
     head = (
-        "", "Cell", "Success", "95 % interval", "p50 ms", "p99 ms", "Evaluations per decision", "per action",
-        "GFLOP", "Weights", "Against", "Difference", "McNemar p", f"Margin {result.margin:g}",
+        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "Evaluations",
+        "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar p",
     )  # fmt: skip
     return section(task, chart, table(head, (_cells(number, row) for number, row in enumerate(rows, 1))))
 
@@ -84,6 +84,7 @@ def _cells(number: int, row: CellResult) -> list[Child]:
         tag("code", row.cell),
         f"{row.k}/{row.n}",
         f"{row.low:.2f}–{row.high:.2f}",
+        tag("span", word, class_=mark),
         f"{row.p50_ms:.2f}",
         f"{row.p99_ms:.2f}",
         _number(row.per_decision),
@@ -91,7 +92,6 @@ def _cells(number: int, row: CellResult) -> list[Child]:
         f"{row.gflops:.3g}",
         f"{row.params / 1e6:.2f} M",
         *rest,
-        tag("span", word, class_=mark),
     ]
 
 
@@ -104,6 +104,7 @@ def _legend(result: BenchResult) -> Html:
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
         f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
+        "Evaluations of the network are per decision, and per executed action.",
         "Differences in points of success, with 95 % intervals.",
     )
     return section("How to read this", join([tag("p", sentence) for sentence in words]))
