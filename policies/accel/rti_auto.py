@@ -8,7 +8,9 @@ first decision, shifted, is the guess for the second. From these:
 2. From there levels rise and lists lengthen until a run of the short list ends close to the decision from noise, and
    shrinks an error that is put into the guess to at most C_max: a target that drifts by d per tick is followed with a
    lag of C / (1 - C) d. The shortest list with the least level wins; if none does, every decision starts from noise.
-3. tau, beyond which a lane starts from noise, is a multiple of the largest usual correction by the first short step.
+3. tau, beyond which a lane starts from noise, is a multiple of the largest usual correction by the first short step,
+   measured for every age that a guess can have: a plan that was executed for eight steps is corrected more than one of
+   which a single action is gone.
 
 The plan is valid for the weights, noise schedule and dataset it was measured on, and is refused for others.
 """
@@ -91,7 +93,8 @@ class RtiPlan:
     Attributes:
         steps: the short list; empty when none was good enough and every decision starts from noise.
         first: steps of DDIM from noise.
-        tau: correction beyond which a lane starts from noise.
+        tau: correction beyond which a lane starts from noise, by the age of its guess in control steps; empty without
+            a short list.
         delta: quantile of |decision - guess| of continuous and of binary columns.
         contraction, error, error_binary: of the chosen list.
         spread, spread_binary: differences between two decisions from different noise.
@@ -100,7 +103,7 @@ class RtiPlan:
 
     steps: tuple[int, ...]
     first: int
-    tau: float | None
+    tau: tuple[float, ...]
     delta: tuple[float, float]
     contraction: float
     error: float
@@ -114,7 +117,7 @@ class RtiPlan:
     def sampler(self) -> Sampler:
         """The sampler that the plan describes."""
         first = DDIM(self.first)
-        return RTI(self.steps, first=first, tau=self.tau) if self.steps else first
+        return RTI(self.steps, first=first, tau=self.tau or None) if self.steps else first
 
     def check(self, policy: DiffusionPolicy, data: str | None = None) -> RtiPlan:
         """Return self if it was measured on this policy, and on this dataset where its fingerprint is given.
@@ -164,7 +167,7 @@ def calibrate(
     return RtiPlan(
         steps=chosen.steps,
         first=bench.first.steps,
-        tau=bench.tau(chosen.steps) if chosen.steps else None,
+        tau=bench.tau(chosen.steps) if chosen.steps else (),
         delta=bench.delta,
         contraction=chosen.contraction,
         error=chosen.error,
@@ -202,8 +205,8 @@ class _Bench:
 
     def __post_init__(self):
         policy, cfg = self.policy, self.cfg
-        rows = _pairs(self.arrays.ends, cfg.pairs, self.episodes)
-        self.lanes, self.first = len(rows), DDIM(min(cfg.first, len(policy.schedule)))
+        rows, self.oldest = _pairs(self.arrays.ends, cfg.pairs, self.episodes, policy.cfg.Ta)
+        self.rows, self.lanes, self.first = rows, len(rows), DDIM(min(cfg.first, len(policy.schedule)))
         Da, To = len(policy.features.action), policy.cfg.To
         self.binary = torch.zeros(Da, dtype=torch.bool, device=policy.state_norm.scale.device)
         self.binary[list(policy.discrete.columns)] = True
@@ -254,12 +257,14 @@ class _Bench:
         left = (moved - reached)[..., ~self.binary]
         return float(left.square().mean().sqrt() / put_in.square().mean().sqrt().clamp(min=1e-12))
 
-    def tau(self, steps: tuple[int, ...]) -> float:
-        """Correction by the first short step that is not usual any more."""
-        rti = RTI(steps, first=self.first)
-        plan = shifted(self.guess, self.now.elapsed)
-        x, expected = rti.begin(self.now, self._noise(0), plan)
-        x0, _ = self.now(x, steps[0])
+    def tau(self, steps: tuple[int, ...]) -> tuple[float, ...]:
+        """Correction by the first short step that is not usual any more, of guesses of one control step and older."""
+        return tuple(self._usual(RTI(steps, first=self.first), age) for age in range(1, self.oldest + 1))
+
+    def _usual(self, rti: RTI, age: int) -> float:
+        now = self._denoiser(self.rows + age, age)
+        x, expected = rti.begin(now, self._noise(0), shifted(self.guess, now.elapsed))
+        x0, _ = now(x, rti.steps[0])
         return self.cfg.tau_margin * self._quantile(residual(x0, expected))
 
     def _continue(self, rti: RTI, guess: Float[Tensor, "B Tp Da"]) -> Float[Tensor, "B Tp Da"]:
@@ -301,14 +306,17 @@ def _rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt()) if values.numel() else 0.0
 
 
-def _pairs(ends: Int[np.ndarray, " E"], count: int, episodes: Int[np.ndarray, " S"] | None) -> Int[np.ndarray, " B"]:
-    """Rows, evenly spread, whose successor is of the same episode."""
+def _pairs(
+    ends: Int[np.ndarray, " E"], count: int, episodes: Int[np.ndarray, " S"] | None, ahead: int
+) -> tuple[Int[np.ndarray, " B"], int]:
+    """Rows, evenly spread, and how many rows of the same episode follow each: ``ahead``, or what short episodes have."""
     starts = np.concatenate([[0], ends[:-1]])
     chosen = np.arange(len(ends)) if episodes is None or len(episodes) == 0 else episodes
-    rows = np.concatenate([np.arange(starts[e], ends[e] - 1) for e in chosen])
-    if len(rows) == 0:
+    ahead = min(ahead, int((ends - starts)[chosen].max()) - 1)
+    if ahead < 1:
         raise DataError("cannot calibrate rti: no episode has two rows; record longer demonstrations")
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))]
+    rows = np.concatenate([np.arange(starts[e], ends[e] - ahead) for e in chosen])
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))], ahead
 
 
 def save_plan(checkpoint: Path | str, plan: RtiPlan) -> Path:
@@ -327,7 +335,7 @@ def load_plan(checkpoint: Path | str) -> RtiPlan:
     path = Path(checkpoint) / PLAN
     try:
         values = json.loads(path.read_text())
-        plan = RtiPlan(**{**values, "steps": tuple(values["steps"]), "delta": tuple(values["delta"])})
+        plan = RtiPlan(**values | {name: tuple(values[name]) for name in ("steps", "tau", "delta")})
         plan.sampler()
     except FileNotFoundError:
         raise CheckpointError(

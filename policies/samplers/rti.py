@@ -44,7 +44,8 @@ class RTI:
             re-noises it, ``sqrt(abar) guess + rho sigma eps``: 1 is the full forward process.
         first: sampler of a lane without a past, and of one that escalates.
         tau: a lane whose first short step changes the guess by more (rms, network units) starts from noise in this
-            decision; None never does.
+            decision; None never does. Of several values the first is for a guess of one control step ago, the next for
+            two, and the last for all that are older.
         discrete_scale: of the range of binary columns in the guess; 1 keeps them, 0 leaves them to the network.
         hysteresis: of binary columns, see ``policies.discrete``.
     """
@@ -54,7 +55,7 @@ class RTI:
     solver: str = "ddpm"
     rho: float | None = None
     first: Ladder = field(default_factory=DDIM)
-    tau: float | None = None
+    tau: float | Sequence[float] | None = None
     discrete_scale: float = 0.1
     hysteresis: float = 0.2
 
@@ -69,8 +70,13 @@ class RTI:
         for name, value, known in (("mode", self.mode, MODES), ("solver", self.solver, SOLVERS)):
             if value not in known:
                 raise ConfigError(f"unknown rti {name} '{value}': use one of {', '.join(known)}")
-        if self.rho is not None and self.rho < 0 or self.tau is not None and self.tau <= 0:
-            raise ConfigError(f"rti rho={self.rho} must not be negative and tau={self.tau} must be positive, or null")
+        if self.rho is not None and self.rho < 0:
+            raise ConfigError(f"rti rho={self.rho} must not be negative, or null")
+        taus = () if self.tau is None else self.tau if isinstance(self.tau, Sequence) else (self.tau,)
+        for tau in taus:
+            if tau <= 0:
+                raise ConfigError(f"rti tau={tau} must be positive, or null")
+        object.__setattr__(self, "tau", tuple(float(tau) for tau in taus) or None)
         if not (0 <= self.discrete_scale <= 1 and 0 <= self.hysteresis < 1):
             raise ConfigError(
                 f"rti discrete_scale={self.discrete_scale} must be in [0, 1], hysteresis={self.hysteresis} in [0, 1)"
@@ -149,11 +155,16 @@ class RTI:
             x0, eps = denoiser(x, k)
             used = used + active
             if i == 0 and self.tau is not None:
-                active = active & (residual(x0, expected) <= self.tau)
+                active = active & (residual(x0, expected) <= self._limits(denoiser.elapsed))
                 if not bool(active.any()):
                     break
             x = step(c, x, x0, eps, noise.only(active).draw() if c.noise else None)
         return x, warm & ~active, used
+
+    def _limits(self, elapsed: Tensor) -> Tensor:
+        """``tau`` of each lane."""
+        assert isinstance(self.tau, tuple)
+        return torch.tensor(self.tau, device=elapsed.device)[(elapsed - 1).clamp(0, len(self.tau) - 1)]
 
     def begin(
         self, denoiser: Denoiser, noise: LaneNoise, plan: Float[Tensor, "B Tp Da"]

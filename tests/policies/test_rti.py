@@ -231,6 +231,15 @@ def test_when_all_lanes_escalate_the_rest_of_the_short_list_is_not_evaluated():
     assert len(denoiser.calls) == 11 == memory["evaluations"].item()
 
 
+def test_how_much_a_guess_may_be_contradicted_depends_on_its_age():
+    guess = torch.full((8, 2), 0.3)
+    young, old, older = ((1,), (2,), (5,))
+    for tau, costs in (((0.1, 0.9), [11, 3, 3]), ((0.9, 0.1), [3, 11, 11]), ([0.1], [11, 11, 11])):
+        rti = RTI((10, 3, 0), tau=tau)
+        used = [rti.sample(Gaussian(elapsed=age), noise(1), warm(rti, guess[None]))[1] for age in (young, old, older)]
+        assert [u["evaluations"].item() for u in used] == costs
+
+
 # Binary columns.
 
 GRIP = DiscreteDims(columns=(1,), low=(0.0,), high=(0.08,))

@@ -55,7 +55,8 @@ def test_training_leaves_a_plan_and_it_is_what_rti_means(trained, demos):
     assert len(plan.steps) <= 5
     assert plan.steps[-1] == 0
     assert plan.contraction <= 0.3
-    assert plan.tau > 0
+    assert len(plan.tau) == CFG.Ta
+    assert 0 < plan.tau[0] < plan.tau[-1]  # A plan of which more was executed is corrected more.
     assert plan.delta[1] >= plan.delta[0] > 0
     policy = load_policy(trained, sampler="rti")
     assert policy.sampler == plan.sampler() == RTI(plan.steps, first=DDIM(10), tau=plan.tau)
@@ -88,7 +89,7 @@ def test_continued_decisions_follow_a_demonstration_as_well_as_those_from_noise(
 def test_a_plan_that_no_list_fulfils_decides_from_noise(trained, demos):
     plan = calibrate(load_policy(trained), demos, CalibrationCfg(pairs=6, C_max=1e-9, max_evaluations=2))
     assert plan.steps == ()
-    assert plan.tau is None
+    assert plan.tau == ()
     assert plan.sampler() == DDIM(10)
 
 

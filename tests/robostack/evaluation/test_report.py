@@ -211,8 +211,11 @@ def test_without_an_encoder_clips_are_pictures(monkeypatch):
     assert [a["src"][:16] for n, a in page.elements if n == "img"] == ["data:image/png;b", "data:image/webp;"]
 
 
-def test_equal_data_give_equal_pages(document):
-    assert render_report(full()) == document
+def test_equal_data_give_equal_pages():
+    # Encoded once: of the same frames x264 makes other bytes about once in a thousand times.
+    clip = video.encode_video(frames(), 20).data
+    pages = {render_report(replace(full(), expert=Clip("seed 3", "4.2 s", clip, ok=True), rollouts=())) for _ in range(2)}
+    assert len(pages) == 1
 
 
 def test_ids_in_the_page_are_unique_and_every_reference_finds_its_target(document):
