@@ -39,6 +39,7 @@ from policies.train_state import LossPoint, Progress, load_state, require_identi
 from policies.zoo import POLICIES
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import storage_errors, write_atomic
+from robostack.data.idle import WAITING, idle_rows
 from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DataError
 
@@ -70,6 +71,8 @@ class TrainCfg:
         progress: show a progress bar.
         logger: ``none``, ``tensorboard`` or ``wandb``.
         calibrate: measure the plan of ``sampler=rti`` at the end, for policies that can use one.
+        idle: share of a column's range below which a change counts as none; actions that wait are left out of chunks,
+            see ``robostack.data.idle``. 0 keeps them.
     """
 
     steps: int = 3000
@@ -91,6 +94,7 @@ class TrainCfg:
     progress: bool = True
     logger: str = "none"
     calibrate: bool = True
+    idle: float = WAITING
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -99,8 +103,9 @@ class TrainCfg:
         for name in ("steps", "batch_size", "log_every", "val_every", "lr"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
-        if not 0 <= self.val_fraction < 1:
-            raise ConfigError(f"train.val_fraction={self.val_fraction} must be in [0, 1)")
+        for name in ("val_fraction", "idle"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be in [0, 1)")
         if self.amp not in _AMP:
             raise ConfigError(f"unknown train.amp '{self.amp}': use one of {', '.join(_AMP)}")
         LOGGERS[self.logger]
@@ -180,11 +185,12 @@ class _Training:
         self.held_out = val
         To, Tp = policy.horizon.To, policy.horizon.Tp
         after = policy.pad_after
-        self.windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=train)
-        self.val_windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=val)
+        skip = idle_rows(arrays, cfg.idle)
+        self.windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=train, skip=skip)
+        self.val_windows = SequenceSampler(arrays.ends, To, Tp, pad_after=after, episodes=val, skip=skip)
         if not len(self.windows):
             raise DataError("every episode is shorter than what this policy leaves out at its end: record longer ones")
-        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp, pad_after=after))
+        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, To, Tp, pad_after=after, skip=skip))
         self.policy = policy.to(device).train()
         self.ema = Ema(self.policy, power=cfg.ema_power)
         self.recorded = Recorded(arrays, policy.features, device)

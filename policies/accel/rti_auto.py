@@ -38,6 +38,7 @@ from policies.samplers.rti import residual, shifted
 from policies.samplers.schedule import NoiseSchedule
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.atomic import write_json
+from robostack.data.idle import idle_rows
 from robostack.errors import CheckpointError, ConfigError, DataError
 
 PLAN = "rti.json"
@@ -205,7 +206,7 @@ class _Bench:
 
     def __post_init__(self):
         policy, cfg = self.policy, self.cfg
-        rows, self.oldest = _pairs(self.arrays.ends, cfg.pairs, self.episodes, policy.cfg.Ta)
+        rows, self.oldest = _pairs(self.arrays, cfg.pairs, self.episodes, policy.cfg.Ta)
         self.rows, self.lanes, self.first = rows, len(rows), DDIM(min(cfg.first, len(policy.schedule)))
         Da, To = len(policy.features.action), policy.cfg.To
         self.binary = torch.zeros(Da, dtype=torch.bool, device=policy.state_norm.scale.device)
@@ -307,15 +308,22 @@ def _rms(values: Tensor) -> float:
 
 
 def _pairs(
-    ends: Int[np.ndarray, " E"], count: int, episodes: Int[np.ndarray, " S"] | None, ahead: int
+    arrays: EpisodeArrays, count: int, episodes: Int[np.ndarray, " S"] | None, ahead: int
 ) -> tuple[Int[np.ndarray, " B"], int]:
-    """Rows, evenly spread, and how many rows of the same episode follow each: ``ahead``, or what short episodes have."""
+    """Rows, evenly spread, and how many rows of the same episode follow each: ``ahead``, or what short episodes have.
+
+    A demonstration that waits contradicts plans that go on, so rows before a wait are used only if there are no others.
+    """
+    ends = arrays.ends
     starts = np.concatenate([[0], ends[:-1]])
     chosen = np.arange(len(ends)) if episodes is None or len(episodes) == 0 else episodes
     ahead = min(ahead, int((ends - starts)[chosen].max()) - 1)
     if ahead < 1:
         raise DataError("cannot calibrate rti: no episode has two rows; record longer demonstrations")
     rows = np.concatenate([np.arange(starts[e], ends[e] - ahead) for e in chosen])
+    waits = np.append(0, np.cumsum(idle_rows(arrays)))
+    moving = rows[waits[rows + ahead + 1] == waits[rows]]
+    rows = moving if len(moving) else rows
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))], ahead
 
 

@@ -26,6 +26,7 @@ class SequenceSampler:
         pad_before: int | None = None,
         pad_after: int | None = None,
         episodes: Int[np.ndarray, " S"] | None = None,
+        skip: Bool[np.ndarray, " N"] | None = None,
     ):
         """Index the windows.
 
@@ -36,6 +37,7 @@ class SequenceSampler:
             pad_before: rows a window may begin before its episode; default ``To - 1``, the most that makes sense.
             pad_after: rows a window may end after its episode; default ``Tp - To``. Diffusion Policy uses ``Ta - 1``.
             episodes: use only these episodes; default all.
+            skip: rows whose action is left out of what comes after the current row; the last row of an episode stays.
         """
         assert 1 <= To <= Tp, (To, Tp)
         self.To, self.Tp = To, Tp
@@ -50,16 +52,20 @@ class SequenceSampler:
         self._first = np.repeat(first, count) + offsets
         self._start = np.repeat(starts, count)
         self._stop = np.repeat(stops, count)
+        kept = np.ones(ends[-1], dtype=bool) if skip is None else ~skip
+        kept[ends - 1] = True
+        self._kept = np.flatnonzero(kept)  # Rows whose actions are taken,
+        self._next = np.cumsum(kept) - kept  # and the place in them of the first that is not before a row.
 
     def __len__(self) -> int:
         return len(self._first)
 
     def gather(self, indices: Int[np.ndarray, " B"]) -> tuple[Int[np.ndarray, "B To"], Int[np.ndarray, "B Tp"]]:
         """Rows of the observations and of the actions of the windows ``indices``."""
-        first = self._first[indices, None]
         low, high = self._start[indices, None], self._stop[indices, None] - 1
-        rows = np.clip(first + np.arange(self.Tp), low, high)
-        return rows[:, : self.To], rows
+        seen = np.clip(self._first[indices, None] + np.arange(self.To), low, high)
+        acted = self._kept[np.minimum(self._ahead(indices), self._next[high])]
+        return seen, np.concatenate([seen[:, :-1], acted], axis=1)
 
     def later(self, indices: Int[np.ndarray, " B"], share: Float[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
         """Rows between the current one of each window (``share`` 0) and the last one of its episode (``share`` 1)."""
@@ -69,5 +75,10 @@ class SequenceSampler:
 
     def padded(self, indices: Int[np.ndarray, " B"]) -> Bool[np.ndarray, "B Tp"]:
         """Which actions of the windows ``indices`` lie outside of their episode."""
-        rows = self._first[indices, None] + np.arange(self.Tp)
-        return (rows < self._start[indices, None]) | (rows >= self._stop[indices, None])
+        before = self._first[indices, None] + np.arange(self.To - 1) < self._start[indices, None]
+        after = self._ahead(indices) > self._next[self._stop[indices, None] - 1]
+        return np.concatenate([before, after], axis=1)
+
+    def _ahead(self, indices: Int[np.ndarray, " B"]) -> Int[np.ndarray, "B A"]:
+        """Places, among the rows whose actions are taken, of the actions from the current one on."""
+        return self._next[self._first[indices, None] + self.To - 1] + np.arange(self.Tp - self.To + 1)
