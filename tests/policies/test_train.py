@@ -86,6 +86,24 @@ def test_a_policy_reproduces_the_motion_it_was_trained_on(demos, tiny, tmp_path)
     assert np.median(error) < np.median(moved) / 4
 
 
+def test_a_policy_of_an_expert_that_waits_at_a_corner_leaves_it_at_once(demos, tiny, tmp_path):
+    path = np.r_[np.linspace(0, 0.5, 6), [0.5] * 9, np.linspace(0.6, 1, 5), 1].astype(np.float32)[:, None]
+    features = replace(demos.features, state=("j",), environment_state=(), action=("j",), control_mode="joint_pos")
+    arrays = replace(
+        demos, state=np.r_[path[:1], path[:-1]], environment_state=path[:, :0], action=path, ends=np.array([len(path)]),
+        features=features,
+    )  # fmt: skip
+    rest, moved = np.full((32, 2, 1), 0.5, np.float32), {}
+    for idle in (0.0, 0.02):
+        cfg = replace(CFG, steps=200, batch_size=32, lr=4e-3, log_every=200, val_fraction=0.0, idle=idle)
+        policy = load_policy(fit(cfg, "diffusion_unet", tiny, arrays, tmp_path / f"{idle}").checkpoint, sampler="ddim10")
+        policy.reset(np.ones(32, bool), np.arange(32))
+        first = policy.infer(Observation(0.0, rest, rest[..., :0])).actions[:, 0, 0]
+        moved[idle] = float((first > 0.55).mean())
+    assert moved[0.0] < 0.5
+    assert moved[0.02] > 0.9
+
+
 SCRIPT = """
 import os, signal, sys
 from policies.loggers import LOGGERS, NoLogger
@@ -235,6 +253,7 @@ def test_a_logger_that_is_not_installed_names_the_package(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("values", "message"),
     [({"steps": 0}, "train.steps"), ({"lr": -1.0}, "train.lr"), ({"val_fraction": 1.0}, "val_fraction"),
+     ({"idle": -0.1}, r"train.idle=-0.1 must be in \[0, 1\)"),
      ({"amp": "fp16"}, "auto, bf16, off")],
 )  # fmt: skip
 def test_values_that_cannot_train_are_refused(values, message):

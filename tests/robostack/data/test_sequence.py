@@ -80,3 +80,20 @@ def test_actions_outside_of_their_episode_are_marked():
     sampler = SequenceSampler(np.array([5, 9]), 2, 4)
     marked = sampler.padded(np.array([5, 4, 1]))
     np.testing.assert_array_equal(marked, [[True, False, False, False], [False, False, True, True], [False] * 4])
+
+
+@given(lengths=LENGTHS, window=WINDOW, seed=st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_rows_to_skip_are_left_out_of_the_actions_that_follow_and_of_nothing_else(lengths, window, seed):
+    ends, To = np.cumsum(lengths), window[0]
+    skip = np.random.default_rng(seed).uniform(size=ends[-1]) < 0.4
+    plain, skipping = SequenceSampler(ends, *window), SequenceSampler(ends, *window, skip=skip)
+    (obs, past), (seen, acted) = all_windows(plain), all_windows(skipping)
+    np.testing.assert_array_equal(seen, obs)
+    np.testing.assert_array_equal(acted[:, : To - 1], past[:, : To - 1])
+    stops = ends[np.searchsorted(ends, obs[:, -1], side="right")]
+    padded = skipping.padded(np.arange(len(seen)))[:, To - 1 :]
+    for now, stop, rows, outside in zip(obs[:, -1], stops, acted[:, To - 1 :], padded, strict=True):
+        follow = [row for row in range(now, stop) if not skip[row] or row == stop - 1]
+        assert rows.tolist() == (follow + [stop - 1] * len(rows))[: len(rows)]
+        assert outside.tolist() == [i >= len(follow) for i in range(len(rows))]
