@@ -215,6 +215,7 @@ def open_session(model: bytes, threads: int, count: int | None = None) -> onnxru
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors
     options.use_deterministic_compute = True
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # Cores are the robot's between decisions.
     if count is not None:
         options.add_free_dimension_override_by_name(LANES, count)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -96,7 +96,8 @@ def test_a_policy_of_an_expert_that_waits_at_a_corner_leaves_it_at_once(demos, t
     rest, moved = np.full((32, 2, 1), 0.5, np.float32), {}
     for idle in (0.0, 0.02):
         cfg = replace(CFG, steps=200, batch_size=32, lr=4e-3, log_every=200, val_fraction=0.0, idle=idle)
-        policy = load_policy(fit(cfg, "diffusion_unet", tiny, arrays, tmp_path / f"{idle}").checkpoint, sampler="ddim10")
+        checkpoint = fit(cfg, "diffusion_unet", tiny, arrays, tmp_path / f"{idle}").checkpoint
+        policy = load_policy(checkpoint, sampler="ddim10")
         policy.reset(np.ones(32, bool), np.arange(32))
         first = policy.infer(Observation(0.0, rest, rest[..., :0])).actions[:, 0, 0]
         moved[idle] = float((first > 0.55).mean())

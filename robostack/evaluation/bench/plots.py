@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from robostack.evaluation.plots import COLORS, figure_of, plain_log_ticks, svg_o
 
 _MARKS = "osD^vPX*<>hd"
 _ROW_IN = 0.21
+_PLACES = ((6, 5), (6, -11), (-12, 5), (-12, -11), (0, 9), (0, -16))  # Of a number beside its point [pt].
 
 
 def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
@@ -26,7 +28,8 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
             axes.plot([row.p50_ms] * 2, [row.low, row.high], color=color, linewidth=3, alpha=0.3, solid_capstyle="butt")
             mark = _MARKS[policies.index(policy) % len(_MARKS)]
             axes.plot([row.p50_ms], [row.rate], mark, color=color, markersize=5)
-            axes.annotate(str(number), (row.p50_ms, row.rate), (6, 5), textcoords="offset points", size=8)
+            place = _PLACES[_neighbours(row, rows[: number - 1]) % len(_PLACES)]
+            axes.annotate(str(number), (row.p50_ms, row.rate), place, textcoords="offset points", size=8)
         for index, policy in enumerate(policies):
             axes.plot([], [], _MARKS[index % len(_MARKS)], color=COLORS["muted"], markersize=5, label=policy)
         axes.set_xscale("log")
@@ -38,6 +41,11 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
         axes.set_ylabel("success")
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return svg_of(figure, f"bench-{name}", "Success rate over the median latency of a decision, per cell")
+
+
+def _neighbours(row: CellResult, others: Sequence[CellResult]) -> int:
+    """How many of the others are so close that their numbers would lie on each other."""
+    return sum(abs(math.log(row.p50_ms / o.p50_ms)) < 0.15 and abs(row.rate - o.rate) < 0.06 for o in others)
 
 
 def write_overview(path: Path, rows: Sequence[CellResult]) -> None:
