@@ -64,6 +64,7 @@ class CalibrationCfg:
         perturbation: error that is put into the guess: a constant offset per column, which decays slowest [network
             units, rms].
         tau_margin: tau over the quantile of usual corrections.
+        inertia: of the plan's ``RTI``.
         seed: of all noise.
     """
 
@@ -77,6 +78,7 @@ class CalibrationCfg:
     first: int = 10
     perturbation: float = 0.05
     tau_margin: float = 2.0
+    inertia: float = 0.5
     seed: int = 0
 
     def __post_init__(self):
@@ -85,6 +87,7 @@ class CalibrationCfg:
                 raise ConfigError(f"calibration {name}={getattr(self, name)} must be positive")
         if not 0 < self.quantile <= 1:
             raise ConfigError(f"calibration quantile={self.quantile} must be in (0, 1]")
+        RTI(inertia=self.inertia)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class RtiPlan:
         contraction, error, error_binary: of the chosen list.
         spread, spread_binary: differences between two decisions from different noise.
         weights, schedule, data: hashes of what it was measured on.
+        inertia: of the sampler.
     """
 
     steps: tuple[int, ...]
@@ -114,11 +118,12 @@ class RtiPlan:
     weights: str
     schedule: str
     data: str
+    inertia: float = 0.0
 
     def sampler(self) -> Sampler:
         """The sampler that the plan describes."""
         first = DDIM(self.first)
-        return RTI(self.steps, first=first, tau=self.tau or None) if self.steps else first
+        return RTI(self.steps, first=first, tau=self.tau or None, inertia=self.inertia) if self.steps else first
 
     def check(self, policy: DiffusionPolicy, data: str | None = None) -> RtiPlan:
         """Return self if it was measured on this policy, and on this dataset where its fingerprint is given.
@@ -178,6 +183,7 @@ def calibrate(
         weights=weights_hash(policy),
         schedule=schedule_hash(policy.schedule),
         data=arrays.fingerprint(),
+        inertia=cfg.inertia,
     )
 
 

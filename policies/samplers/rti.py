@@ -9,6 +9,10 @@ Of an error in the guess survives, for a denoiser of N(m, s^2) and with v = abar
 ``sqrt(abar) s^2 / v`` with posterior steps, about ``s / sqrt(v)`` with DDIM steps. The product in the paper's theorem
 is above 1 as printed and proves nothing, so contraction is measured (``policies.accel.rti_auto``). Posterior jumps keep
 that factor whatever levels they skip; the paper's steps k -> k - 1 on a list with gaps do not.
+
+A network that contracts strongly decides anew at every control step, and where a motion turns back, as after a push, it
+may say "a little further" before the turn and "back" behind it, for ever. ``inertia`` holds on to what was intended: it
+averages plans over time as temporal ensembling does, in the guess that is continued anyway.
 """
 
 from __future__ import annotations
@@ -46,6 +50,8 @@ class RTI:
         tau: a lane whose first short step changes the guess by more (rms, network units) starts from noise in this
             decision; None never does. Of several values the first is for a guess of one control step ago, the next for
             two, and the last for all that are older.
+        inertia: share of the old plan that stays in a continued one after one control step, of continuous columns; after
+            n it is the n-th power. The paper has none.
         discrete_scale: of the range of binary columns in the guess; 1 keeps them, 0 leaves them to the network.
         hysteresis: of binary columns, see ``policies.discrete``.
     """
@@ -56,6 +62,7 @@ class RTI:
     rho: float | None = None
     first: Ladder = field(default_factory=DDIM)
     tau: float | Sequence[float] | None = None
+    inertia: float = 0.0
     discrete_scale: float = 0.1
     hysteresis: float = 0.2
 
@@ -77,10 +84,11 @@ class RTI:
             if tau <= 0:
                 raise ConfigError(f"rti tau={tau} must be positive, or null")
         object.__setattr__(self, "tau", tuple(float(tau) for tau in taus) or None)
-        if not (0 <= self.discrete_scale <= 1 and 0 <= self.hysteresis < 1):
-            raise ConfigError(
-                f"rti discrete_scale={self.discrete_scale} must be in [0, 1], hysteresis={self.hysteresis} in [0, 1)"
-            )
+        if not 0 <= self.discrete_scale <= 1:
+            raise ConfigError(f"rti discrete_scale={self.discrete_scale} must be in [0, 1]")
+        for name, value in (("inertia", self.inertia), ("hysteresis", self.hysteresis)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"rti {name}={value} must be in [0, 1)")
 
     def levels(self, K: int) -> list[tuple[int, int]]:
         """Pairs (k, k_next) of the short list; heuristic pairs leave gaps."""
@@ -137,6 +145,9 @@ class RTI:
         assert chunk is not None
         guess = units.decode(chunk)
         columns = units.discrete.columns
+        if plan is not None and self.inertia:
+            guess = self._held(guess, plan, elapsed * ~cold, columns)
+            chunk = units.encode(guess)
         if columns:
             before = guess if plan is None else torch.where(_wide(warm, guess), plan, guess)
             guess = units.discrete.snap(guess, before, self.hysteresis)
@@ -160,6 +171,17 @@ class RTI:
                     break
             x = step(c, x, x0, eps, noise.only(active).draw() if c.noise else None)
         return x, warm & ~active, used
+
+    def _held(
+        self, guess: Float[Tensor, "B Tp Da"], plan: Float[Tensor, "B Tp Da"], elapsed: Tensor, free: Sequence[int]
+    ) -> Float[Tensor, "B Tp Da"]:
+        """The new plan, held back by what is left of the old one where it reached; lanes with ``elapsed`` 0 had none."""
+        Tp = plan.shape[1]
+        share = self.inertia**elapsed * (elapsed > 0)
+        reached = torch.arange(Tp, device=plan.device) < Tp - elapsed[:, None]
+        held = guess + (share[:, None] * reached)[..., None] * (plan - guess)
+        held[..., free] = guess[..., free]
+        return held
 
     def _limits(self, elapsed: Tensor) -> Tensor:
         """``tau`` of each lane."""

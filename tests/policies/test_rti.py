@@ -203,7 +203,7 @@ def test_resetting_one_lane_leaves_the_others_and_makes_a_new_episode_of_it():
 
 
 def test_episodes_are_the_same_in_any_order_and_company():
-    rti = RTI((10, 3, 0), rho=0.5, tau=0.12)
+    rti = RTI((10, 3, 0), rho=0.5, tau=0.12, inertia=0.5)
     together, order = run(rti, [4, 5, 6, 7]), [2, 0, 3, 1]
     permuted = run(rti, [[4, 5, 6, 7][i] for i in order])
     for (a, used_a), (b, used_b) in zip(together, permuted, strict=True):
@@ -238,6 +238,33 @@ def test_how_much_a_guess_may_be_contradicted_depends_on_its_age():
         rti = RTI((10, 3, 0), tau=tau)
         used = [rti.sample(Gaussian(elapsed=age), noise(1), warm(rti, guess[None]))[1] for age in (young, old, older)]
         assert [u["evaluations"].item() for u in used] == costs
+
+
+# Inertia.
+
+
+@pytest.mark.parametrize(("age", "share"), [(1, 0.5), (2, 0.25), (3, 0.125)])
+def test_inertia_keeps_a_share_of_an_old_plan_for_as_long_as_the_plan_reached(age, share):
+    plain, held, e = RTI(ALL[10], tau=9.0), RTI(ALL[10], tau=9.0, inertia=0.5), 0.2
+    world = Units(offset=0.3)
+    (free, _), (kept, memory) = (
+        rti.sample(Gaussian(elapsed=(age,), units=world), noise(3), warm(rti, torch.full((1, 8, 2), e)))
+        for rti in (plain, held)
+    )
+    reached = 8 - age
+    torch.testing.assert_close(kept[:, :reached] + 0.3, (1 - share) * (free[:, :reached] + 0.3) + share * e)
+    torch.testing.assert_close(kept[:, reached:], free[:, reached:])
+    torch.testing.assert_close(memory["guess"], world.decode(kept))  # What is executed is what is continued.
+
+
+def test_a_lane_that_starts_from_noise_has_no_inertia():
+    rti, guess = RTI((10, 3, 0), tau=0.3, inertia=0.9), torch.full((1, 8, 2), 0.9)
+    contradicted, _ = rti.sample(Gaussian(), noise(2), warm(rti, guess))
+    first, _ = rti.sample(Gaussian(elapsed=(0,)), noise(2), rti.start(1))
+    too_old, _ = rti.sample(Gaussian(elapsed=(8,)), noise(2), warm(rti, guess))
+    fresh, _ = DDIM(10).sample(Gaussian(), noise(2), {})
+    for chunk in (contradicted, first, too_old):
+        torch.testing.assert_close(chunk, fresh)
 
 
 # Binary columns.
@@ -304,7 +331,7 @@ def test_a_binary_column_is_snapped_in_the_chunk_and_shrunk_in_the_guess_only():
     ("values", "message"),
     [({"steps": (2, 1)}, "descend to 0"), ({"steps": ()}, "descend to 0"), ({"steps": (1, 2, 0)}, "descend to 0"),
      ({"mode": "fast"}, "exact, heuristic"), ({"solver": "euler"}, "ddpm, ddim"), ({"rho": -1.0}, "rho=-1.0"),
-     ({"tau": 0.0}, "tau=0.0"), ({"discrete_scale": 2.0}, "discrete_scale"), ({"hysteresis": 1.0}, "hysteresis")],
+     ({"tau": 0.0}, "tau=0.0"), ({"tau": (0.1, -1.0)}, "tau=-1.0"), ({"inertia": 1.0}, "inertia=1.0"), ({"discrete_scale": 2.0}, "discrete_scale"), ({"hysteresis": 1.0}, "hysteresis")],
 )  # fmt: skip
 def test_values_that_cannot_iterate_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
