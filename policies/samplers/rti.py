@@ -50,8 +50,8 @@ class RTI:
         tau: a lane whose first short step changes the guess by more (rms, network units) starts from noise in this
             decision; None never does. Of several values the first is for a guess of one control step ago, the next for
             two, and the last for all that are older.
-        inertia: share of the old plan that stays in a continued one after one control step, of continuous columns; after
-            n it is the n-th power. The paper has none.
+        inertia: share of the old plan that stays in the new one after one control step, in continuous columns; after n
+            steps it is the n-th power. The paper has none.
         discrete_scale: of the range of binary columns in the guess; 1 keeps them, 0 leaves them to the network.
         hysteresis: of binary columns, see ``policies.discrete``.
     """
@@ -175,7 +175,7 @@ class RTI:
     def _held(
         self, guess: Float[Tensor, "B Tp Da"], plan: Float[Tensor, "B Tp Da"], elapsed: Tensor, free: Sequence[int]
     ) -> Float[Tensor, "B Tp Da"]:
-        """The new plan, held back by what is left of the old one where it reached; lanes with ``elapsed`` 0 had none."""
+        """The new plan with what is left of the old one, as far as that reached; lanes of ``elapsed`` 0 had none."""
         Tp = plan.shape[1]
         share = self.inertia**elapsed * (elapsed > 0)
         reached = torch.arange(Tp, device=plan.device) < Tp - elapsed[:, None]

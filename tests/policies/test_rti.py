@@ -331,7 +331,8 @@ def test_a_binary_column_is_snapped_in_the_chunk_and_shrunk_in_the_guess_only():
     ("values", "message"),
     [({"steps": (2, 1)}, "descend to 0"), ({"steps": ()}, "descend to 0"), ({"steps": (1, 2, 0)}, "descend to 0"),
      ({"mode": "fast"}, "exact, heuristic"), ({"solver": "euler"}, "ddpm, ddim"), ({"rho": -1.0}, "rho=-1.0"),
-     ({"tau": 0.0}, "tau=0.0"), ({"tau": (0.1, -1.0)}, "tau=-1.0"), ({"inertia": 1.0}, "inertia=1.0"), ({"discrete_scale": 2.0}, "discrete_scale"), ({"hysteresis": 1.0}, "hysteresis")],
+     ({"tau": 0.0}, "tau=0.0"), ({"tau": (0.1, -1.0)}, "tau=-1.0"), ({"inertia": 1.0}, "inertia=1.0"),
+     ({"discrete_scale": 2.0}, "discrete_scale"), ({"hysteresis": 1.0}, "hysteresis")],
 )  # fmt: skip
 def test_values_that_cannot_iterate_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
