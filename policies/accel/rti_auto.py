@@ -63,7 +63,8 @@ class CalibrationCfg:
         first: steps of DDIM for decisions from noise; fewer where the policy has fewer levels.
         perturbation: error that is put into the guess: a constant offset per column, which decays slowest [network
             units, rms].
-        tau_margin: tau over the quantile of usual corrections.
+        tau_margin: tau over the quantile of usual corrections. Along demonstrations those are small; a lane that starts
+            from noise loses what it intended, so only what is far beyond them may make it do so.
         inertia: of the plan's ``RTI``.
         seed: of all noise.
     """
@@ -77,8 +78,8 @@ class CalibrationCfg:
     max_evaluations: int = 5
     first: int = 10
     perturbation: float = 0.05
-    tau_margin: float = 2.0
-    inertia: float = 0.5
+    tau_margin: float = 4.0
+    inertia: float = 0.7
     seed: int = 0
 
     def __post_init__(self):

@@ -59,7 +59,7 @@ def test_training_leaves_a_plan_and_it_is_what_rti_means(trained, demos):
     assert 0 < plan.tau[0] < plan.tau[-1]  # A plan of which more was executed is corrected more.
     assert plan.delta[1] >= plan.delta[0] > 0
     policy = load_policy(trained, sampler="rti")
-    assert policy.sampler == plan.sampler() == RTI(plan.steps, first=DDIM(10), tau=plan.tau, inertia=0.5)
+    assert policy.sampler == plan.sampler() == RTI(plan.steps, first=DDIM(10), tau=plan.tau, inertia=0.7)
     assert load_policy(trained, sampler="rti5").sampler.steps == (5, 3, 2, 1, 0)
 
 
