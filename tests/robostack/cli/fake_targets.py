@@ -115,6 +115,7 @@ class TrainCfg:
     val_fraction: float = 0.0
     val_every: int = 1
     amp: str = "auto"
+    idle: float = 0.0
     threads: int = 1
     seed: int = 0
     device: str = "auto"
