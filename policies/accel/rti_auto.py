@@ -119,7 +119,7 @@ class RtiPlan:
     weights: str
     schedule: str
     data: str
-    inertia: float = 0.0
+    inertia: float
 
     def sampler(self) -> Sampler:
         """The sampler that the plan describes."""
