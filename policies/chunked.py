@@ -215,12 +215,16 @@ class ChunkPolicy(TrainablePolicy):
         self.state_norm.fit(arrays.state, _modes(self.features.state))
         self.object_norm.fit(objects.flatten(0, 1).numpy(), _modes(self.features.environment_state))
         self.action_norm.fit(actions.numpy(), _modes(self.features.action))
+        self.fit_actions(self.action_norm(actions))
         spread = np.unique(np.linspace(0, len(rows) - 1, _PREPARED_WINDOWS).astype(np.int64))
         view = self.view(recorded.at(rows[spread]))
         for name in self.parts:
             self.context_part(name).prepare(view)
         if isinstance(self.cfg.goal, GoalCfg):
             self.goal.fit(goal_of(self.features, recorded.state, recorded.objects))
+
+    def fit_actions(self, actions: Float[Tensor, "... Da"]) -> None:
+        """Fit what else depends on the actions of the dataset, in network units."""
 
     def goal_share(self, count: int, generator: torch.Generator) -> Float[Tensor, " B"] | None:
         """As ``goals.goal_share``."""

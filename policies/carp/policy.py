@@ -63,6 +63,10 @@ class CarpPolicy(ChunkPolicy):
 
     # Training.
 
+    def fit_actions(self, actions: Float[Tensor, "... Da"]) -> None:
+        """Fit the tokenizer's standardisation."""
+        self.tokenizer.fit(actions)
+
     def stages(self) -> tuple[Stage, ...]:
         """The tokenizer, then the transformer with what makes the context."""
         share = self.cfg.tokenizer_share

@@ -2,7 +2,8 @@
 
 The paper trains one autoencoder after the other. Here every convolution has one group per dimension and every
 codebook a leading axis of dimensions, so that all of them are one network: nothing is shared between dimensions, and
-one training run gives what separate ones would.
+one training run gives what separate ones would, as long as the dimensions weigh the same: they are standardised, else
+an autoencoder whose dimension varies little beside the others' tends to answer with the mean.
 
 Tensors are (B, Da * C, T) where convolutions see them, and (B, Da, C, T) where codes are looked up. The latent has
 L = Tp / 4 steps; scale s describes what the scales before it left over, with ``patches[s]`` codes.
@@ -24,6 +25,7 @@ from robostack.errors import ConfigError
 
 STRIDE = 4
 """Actions per step of the latent: the encoder halves the time axis twice."""
+_CONSTANT = 1e-4  # Standard deviation, in network units, of a dimension that says nothing.
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Quantised(NamedTuple):
 class ActionTokenizer(nn.Module):
     """Autoencoders of all Da action dimensions."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, Da: int, cfg: TokenizerCfg):
         super().__init__()
         self.Da, self.cfg = Da, cfg
@@ -96,12 +101,21 @@ class ActionTokenizer(nn.Module):
             _up(Da, narrow), _Residual(Da, narrow, cfg.width),
             _norm(Da, cfg.width), nn.SiLU(), _conv(Da, cfg.width, 1),
         )  # fmt: skip
+        self.register_buffer("mean", torch.zeros(Da))
+        self.register_buffer("std", torch.ones(Da))
         self.codebook = nn.Parameter(torch.randn(Da, cfg.codes, C) / C**0.5)
         self.refine = nn.ModuleList(_conv(Da, C, C) for _ in cfg.patches)
         length = cfg.patches[-1]
         for s, size in enumerate(cfg.patches):
             self.register_buffer(f"down{s}", area_matrix(length, size), persistent=False)
             self.register_buffer(f"up{s}", bicubic_matrix(size, length), persistent=False)
+
+    def fit(self, actions: Float[Tensor, "*N Da"]) -> None:
+        """Standardise by these actions; dimensions that are constant stay as they are."""
+        flat = actions.flatten(0, -2)
+        std = flat.std(dim=0, correction=0)
+        self.mean.copy_(flat.mean(dim=0))
+        self.std.copy_(torch.where(std > _CONSTANT, std, torch.ones_like(std)))
 
     def loss(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, ""]:
         """Reconstruction, commitment and codebook terms, averaged over dimensions."""
@@ -119,16 +133,17 @@ class ActionTokenizer(nn.Module):
         scales = torch.stack(sums)
         codes = F.mse_loss(scales, latent.detach().expand_as(scales))
         commitment = F.mse_loss(latent.expand_as(scales), scales.detach())
-        reconstruction = F.mse_loss(self.decode(latent + (total - latent).detach()), actions)
+        decoded = self._decode(latent + (total - latent).detach())
+        reconstruction = F.mse_loss(decoded, self._standard(actions))
         return reconstruction + codes + self.cfg.commitment * commitment + self.cfg.spread * spread / len(sums)
 
     def encode(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, "B Da C L"]:
         """Latents of chunks."""
-        return self.encoder(actions.transpose(1, 2)).unflatten(1, (self.Da, self.cfg.code_dim))
+        return self.encoder(self._standard(actions).transpose(1, 2)).unflatten(1, (self.Da, self.cfg.code_dim))
 
     def decode(self, latent: Float[Tensor, "B Da C L"]) -> Float[Tensor, "B Tp Da"]:
         """Chunks of latents."""
-        return self.decoder(latent.flatten(1, 2)).transpose(1, 2)
+        return self._decode(latent) * self.std + self.mean
 
     def quantise(self, latent: Float[Tensor, "B Da C L"]) -> Quantised:
         """Describe latents by codes, coarse to fine, each scale what is left over by those before."""
@@ -150,6 +165,13 @@ class ActionTokenizer(nn.Module):
     def coarsen(self, latent: Float[Tensor, "B Da C L"], scale: int) -> Float[Tensor, "B Da C P"]:
         """The latent at the resolution of a scale."""
         return latent @ self.get_buffer(f"down{scale}")
+
+    def _standard(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, "B Tp Da"]:
+        return (actions - self.mean) / self.std
+
+    def _decode(self, latent: Float[Tensor, "B Da C L"]) -> Float[Tensor, "B Tp Da"]:
+        """Standardised chunks of latents."""
+        return self.decoder(latent.flatten(1, 2)).transpose(1, 2)
 
     def _similarity(self, rest: Float[Tensor, "B Da C L"], scale: int) -> Float[Tensor, "B Da P V"]:
         """Cosines between what is to be described and all codes."""

@@ -142,3 +142,28 @@ def test_spreading_wakes_codes_that_nothing_uses():
 def test_sizes_that_cannot_work_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         TokenizerCfg(**values)
+
+
+def test_a_dimension_that_varies_little_about_a_large_value_is_described_as_well_as_the_others():
+    small, model = 0.02, tokenizer(2, TokenizerCfg(codes=32))
+
+    def actions(seed):
+        return waves(64, Da=2, seed=seed) * torch.tensor([1.0, small]) + torch.tensor([0.0, 0.95])
+
+    model.fit(torch.cat([actions(seed) for seed in range(4)]))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(150):
+        optimizer.zero_grad()
+        model.loss(actions(step)).backward()
+        optimizer.step()
+    with torch.inference_mode():
+        held = actions(999)
+        off = (model.decode(model.quantise(model.encode(held)).sums[-1]) - held).square().mean((0, 1)).sqrt()
+    assert (off < 0.5 * held.std((0, 1))).all()
+
+
+def test_what_a_tokenizer_is_fitted_to_it_sees_standardised_and_constants_stay():
+    model = tokenizer(3)
+    model.fit(torch.stack([torch.tensor([1.0, 5.0, 0.0]), torch.tensor([3.0, 5.0, 0.5])])[:, None].expand(2, 16, 3))
+    torch.testing.assert_close(model.mean, torch.tensor([2.0, 5.0, 0.25]))
+    torch.testing.assert_close(model.std, torch.tensor([1.0, 1.0, 0.25]))
