@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from robostack.data.atomic import write_atomic
@@ -66,27 +66,29 @@ def _tiles(result: BenchResult) -> Html:
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
     chart = plot("Success against the time of a decision", success_against_latency(task, rows))
     head = (
-        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "Evaluations",
-        "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar p",
+        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "Passes",
+        "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar",
     )  # fmt: skip
-    return section(task, chart, table(head, (_cells(number, row) for number, row in enumerate(rows, 1))))
+    numbers = {row.cell: str(number) for number, row in enumerate(rows, 1)}
+    return section(task, chart, table(head, (_cells(numbers, row) for row in rows)))
 
 
-def _cells(number: int, row: CellResult) -> list[Child]:
+def _cells(numbers: Mapping[str, str], row: CellResult) -> list[Child]:
     word, mark = verdict(row)
     found = row.comparison
     rest: list[Child] = ["–"] * 3
     if found is not None:
         difference = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-        rest = [tag("code", found.against), difference, f"{found.mcnemar:.2g}"]
+        difference = difference.replace(" ", "\N{NO-BREAK SPACE}")
+        rest = [numbers[found.against], difference, f"{found.mcnemar:.2g}"]
     return [
-        str(number),
+        numbers[row.cell],
         tag("code", row.cell),
         f"{row.k}/{row.n}",
         f"{row.low:.2f}–{row.high:.2f}",
         tag("span", word, class_=mark),
-        f"{row.p50_ms:.2f}",
-        f"{row.p99_ms:.2f}",
+        f"{row.p50_ms:.1f}",
+        f"{row.p99_ms:.1f}",
         _number(row.per_decision),
         _number(row.per_action),
         f"{row.gflops:.3g}",
@@ -104,7 +106,7 @@ def _legend(result: BenchResult) -> Html:
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
         f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
-        "Evaluations of the network are per decision, and per executed action.",
-        "Differences in points of success, with 95 % intervals.",
+        "Passes: evaluations of the network per decision, then per executed action.",
+        "Against: the number of the other cell. Differences are in points of success, with 95 % intervals; McNemar: p.",
     )
     return section("How to read this", join([tag("p", sentence) for sentence in words]))
