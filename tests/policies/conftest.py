@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 
 from policies.diffusion import DiffusionCfg, DiffusionPolicy
 from policies.networks.unet1d import UnetCfg
+from policies.samplers import seeded
 from robostack.data.arrays import EpisodeArrays
 from robostack.data.sequence import SequenceSampler
 from robostack.runtime.protocols import Policy
@@ -211,6 +213,22 @@ def make_demos():
 @pytest.fixture
 def tiny() -> DiffusionCfg:
     return DiffusionCfg(Tp=8, Ta=4, sampler="ddim5", network=UnetCfg((8, 16), kernel=3, groups=4, step_dim=8))
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """Policies with fitted statistics whose weights are random, and nowhere zero as some are initialised."""
+
+    def build(arrays: EpisodeArrays, cfg: Any, kind: Any = DiffusionPolicy, spread: float = 0.05) -> Any:
+        torch.manual_seed(0)
+        policy = kind(cfg, arrays.features)
+        policy.fit_statistics(arrays, SequenceSampler(arrays.ends, cfg.To, cfg.Tp))
+        with torch.no_grad():
+            for p in policy.parameters():
+                p.add_(spread * torch.randn(p.shape, generator=seeded(p.numel())))
+        return policy.eval()
+
+    return build
 
 
 @pytest.fixture

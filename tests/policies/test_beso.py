@@ -18,18 +18,13 @@ from robostack.types import Observation
 CFG = BesoCfg(Tp=8, Ta=4, bank=8, network=GoalGptCfg(width=32, layers=2, heads=2))
 
 
-def build(demos, cfg=CFG):
-    torch.manual_seed(0)
-    policy = BesoPolicy(cfg, demos.features)
-    policy.fit_statistics(demos, SequenceSampler(demos.ends, cfg.To, cfg.Tp))
-    with torch.no_grad():
-        for p in policy.parameters():
-            p.add_(0.05 * torch.randn(p.shape, generator=seeded(p.numel())))
-    return policy.eval()
+@pytest.fixture
+def build(untrained):
+    return lambda arrays, cfg=CFG: untrained(arrays, cfg, BesoPolicy)
 
 
 @pytest.fixture
-def beso(demos):
+def beso(build, demos):
     return build(demos)
 
 
@@ -123,7 +118,7 @@ def test_a_goal_outside_the_data_is_refused_by_name(beso, goal):
         beso.aim(goal[None, :3])
 
 
-def test_a_goal_is_refused_where_it_would_be_ignored(beso, goal, demos):
+def test_a_goal_is_refused_where_it_would_be_ignored(build, beso, goal, demos):
     beso.reset(np.ones(1, bool), np.zeros(1, np.int64))
     with pytest.raises(ConfigError, match="acts without a goal"):
         beso.aim(goal[None])
@@ -174,13 +169,13 @@ def test_goals_are_later_in_the_same_episode(demos, goal):
         assert len(np.unique(rows)) > len(indices) / 3
 
 
-def test_the_papers_window_executes_its_last_action(demos, observe):
+def test_the_papers_window_executes_its_last_action(build, demos, observe):
     policy = build(demos, replace(CFG, To=2, Tp=2, Ta=1))
     assert act(policy, observe(40, 50), [1, 2]).shape == (2, 1, 10)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_causal_network_sees_only_what_came_before(demos, causal):
+def test_a_causal_network_sees_only_what_came_before(build, demos, causal):
     policy = build(demos, replace(CFG, network=replace(CFG.network, causal=causal)))
     cond, _ = policy.condition(Observed(torch.randn(1, 2, 10), torch.randn(1, 2, 18)))
     x, sigma = torch.randn(1, 8, 10), torch.tensor([0.3])
@@ -191,7 +186,7 @@ def test_a_causal_network_sees_only_what_came_before(demos, causal):
     assert moved.tolist() == ([False] * 5 + [True] * 3 if causal else [True] * 8)
 
 
-def test_objectless_data_aims_at_states(demos):
+def test_objectless_data_aims_at_states(build, demos):
     bare = replace(
         demos, environment_state=demos.environment_state[:, :0], features=replace(demos.features, environment_state=())
     )

@@ -43,14 +43,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def build(arrays, cfg=CFG, kind=DiffusionPolicy):
-    torch.manual_seed(0)
-    policy = kind(cfg, arrays.features)
-    policy.fit_statistics(arrays, SequenceSampler(arrays.ends, cfg.To, cfg.Tp))
-    with torch.no_grad():
-        for p in policy.parameters():
-            p.add_(0.2 * torch.randn(p.shape, generator=seeded(p.numel())))
-    return policy.eval()
+@pytest.fixture
+def build(untrained):
+    return lambda arrays, cfg=CFG, kind=DiffusionPolicy: untrained(arrays, cfg, kind, spread=0.2)
 
 
 def act(policy, obs, goal=None):
@@ -75,7 +70,7 @@ def test_the_goal_decides_the_way_and_without_one_it_goes_either(opposite, begin
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_chunk_policy_acts_towards_its_goal_until_the_reset(name, opposite, begin):
+def test_every_chunk_policy_acts_towards_its_goal_until_the_reset(build, name, opposite, begin):
     kind, cfg = KINDS[name]
     policy, obs = build(opposite, cfg, kind), begin(3)
     free, up, down = act(policy, obs), act(policy, obs, 0.5), act(policy, obs, -0.5)
@@ -84,7 +79,7 @@ def test_every_chunk_policy_acts_towards_its_goal_until_the_reset(name, opposite
     np.testing.assert_array_equal(act(policy, obs), free)
 
 
-def test_a_reset_forgets_the_goals_of_its_lanes_alone(opposite, begin):
+def test_a_reset_forgets_the_goals_of_its_lanes_alone(build, opposite, begin):
     policy, obs = build(opposite), begin(2)
     act(policy, obs, 0.5)
     policy.reset(np.array([False, True]), np.array([0, 1]))
@@ -92,7 +87,7 @@ def test_a_reset_forgets_the_goals_of_its_lanes_alone(opposite, begin):
 
 
 @pytest.mark.parametrize("kind", ["final", "future"])
-def test_a_goal_is_what_the_same_episode_shows_later(opposite, kind):
+def test_a_goal_is_what_the_same_episode_shows_later(build, opposite, kind):
     policy = build(opposite, replace(CFG, goal=GoalCfg(kind=kind, width=8)))
     share = policy.goal_share(200, seeded(0))
     assert share.shape == (200,)
@@ -109,7 +104,7 @@ def batch_of(arrays, count=60):
     return Batch(recorded.at(rows), recorded.action[torch.from_numpy(acted)], **goals)
 
 
-def test_goals_are_dropped_for_whole_samples_and_a_dropped_one_leaves_no_trace(opposite):
+def test_goals_are_dropped_for_whole_samples_and_a_dropped_one_leaves_no_trace(build, opposite):
     batch = batch_of(opposite)
     other = replace(batch, goal_environment_state=batch.goal_environment_state + 0.3)
     seen = build(opposite, replace(CFG, goal=GoalCfg(drop=0.5, width=8))).aimed(batch, seeded(0)).goal
@@ -122,13 +117,13 @@ def test_goals_are_dropped_for_whole_samples_and_a_dropped_one_leaves_no_trace(o
     assert losses[0.0][0] != losses[0.0][1]
 
 
-def test_what_stands_for_no_goal_is_learnt(opposite):
+def test_what_stands_for_no_goal_is_learnt(build, opposite):
     policy = build(opposite, replace(CFG, goal=GoalCfg(drop=1.0, width=8))).train()
     policy.loss(batch_of(opposite), seeded(0)).backward()
     assert policy.goal.absent.grad.abs().max() > 0
 
 
-def test_a_goal_outside_the_data_is_refused_by_name(opposite, begin):
+def test_a_goal_outside_the_data_is_refused_by_name(build, opposite, begin):
     policy = build(opposite)
     policy.reset(np.ones(1, bool), np.zeros(1, np.int64))
     for value, text in ((5.0, "is 5, outside"), (np.nan, "is nan, outside")):
@@ -139,7 +134,7 @@ def test_a_goal_outside_the_data_is_refused_by_name(opposite, begin):
         policy.aim(np.zeros((1, 3), np.float32))
 
 
-def test_a_goal_is_refused_where_it_would_be_ignored(opposite):
+def test_a_goal_is_refused_where_it_would_be_ignored(build, opposite):
     policy = build(opposite, replace(CFG, goal=None))
     policy.reset(np.ones(1, bool), np.zeros(1, np.int64))
     with pytest.raises(ConfigError, match="acts without a goal: train one with policy.goal.kind=final"):

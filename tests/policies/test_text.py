@@ -20,14 +20,12 @@ from policies.networks.goal_gpt import GoalGptCfg
 from policies.networks.transformer import TransformerCfg
 from policies.networks.unet1d import UnetCfg
 from policies.observed import Recorded
-from policies.samplers import seeded
 from policies.streaming import StreamingCfg, StreamingPolicy
 from policies.text import TextCfg, TextEncoder, hashed, vector_of
 from policies.train import TrainCfg, fit
 from robostack.cli.console import make_console
 from robostack.cli.settings import load_settings
 from robostack.cli.stages import plan_training
-from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra
 
 UNET = UnetCfg((16, 32), kernel=3, groups=4, step_dim=16)
@@ -52,14 +50,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def build(arrays, cfg=CFG, kind=DiffusionPolicy):
-    torch.manual_seed(0)
-    policy = kind(cfg, arrays.features)
-    policy.fit_statistics(arrays, SequenceSampler(arrays.ends, cfg.To, cfg.Tp))
-    with torch.no_grad():
-        for p in policy.parameters():
-            p.add_(0.2 * torch.randn(p.shape, generator=seeded(p.numel())))
-    return policy.eval()
+@pytest.fixture
+def build(untrained):
+    return lambda arrays, cfg=CFG, kind=DiffusionPolicy: untrained(arrays, cfg, kind, spread=0.2)
 
 
 def act(policy, obs):
@@ -83,14 +76,14 @@ def test_of_opposite_instructions_a_policy_follows_the_one_it_is_given(opposite,
         assert np.median(moved * way) > 0.2  # of 0.4
 
 
-def test_a_policy_without_text_acts_alike_under_opposite_instructions(opposite, begin):
+def test_a_policy_without_text_acts_alike_under_opposite_instructions(build, opposite, begin):
     policy = build(opposite, replace(CFG, text=None))
     up, down = (act(policy, begin(4, text)) for text in opposite.instructions[:2])
     np.testing.assert_array_equal(up, down)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_chunk_policy_reads_its_instruction_in_training_and_in_acting(name, opposite, begin):
+def test_every_chunk_policy_reads_its_instruction_in_training_and_in_acting(build, name, opposite, begin):
     kind, cfg = KINDS[name]
     policy = build(opposite, cfg, kind)
     up, down, again = (act(policy, begin(3, opposite.instructions[i])) for i in (0, 1, 0))
@@ -108,7 +101,7 @@ def test_each_window_has_the_instruction_of_its_episode(opposite):
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!"])
-def test_without_an_instruction_it_refuses_to_act_and_to_train(text, opposite, begin, tmp_path):
+def test_without_an_instruction_it_refuses_to_act_and_to_train(build, text, opposite, begin, tmp_path):
     with pytest.raises(DataError, match="follows an instruction, and there is none") as caught:
         act(build(opposite), begin(2, text))
     assert "\n" not in str(caught.value)
@@ -117,7 +110,7 @@ def test_without_an_instruction_it_refuses_to_act_and_to_train(text, opposite, b
         fit(train, "diffusion_unet", CFG, replace(opposite, languages=(text,) * len(opposite.ends)), tmp_path)
 
 
-def test_it_cannot_become_a_policy_of_lerobots(opposite):
+def test_it_cannot_become_a_policy_of_lerobots(build, opposite):
     with pytest.raises(ConfigError, match=r"told more than states \(text\)"):
         to_lerobot(build(opposite))
 
@@ -195,7 +188,7 @@ def test_a_hub_model_that_is_not_there_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_in_a_folder_gives_unit_vectors_that_are_not_learnt(opposite, begin, tmp_path):
+def test_a_model_in_a_folder_gives_unit_vectors_that_are_not_learnt(build, opposite, begin, tmp_path):
     transformers = pytest.importorskip("transformers")
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "push", "it", "up"]))
     transformers.BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)

@@ -21,7 +21,6 @@ from policies.train import TrainCfg, fit
 from policies.vision import ImageCfg, ImageEncoder, PointEncoder, PointsCfg
 from policies.vision.backbones import BACKBONES, SmallCnn
 from policies.vision.images import SpatialSoftmax, crop, random_offsets
-from robostack.data.sequence import SequenceSampler
 from robostack.errors import CheckpointError, ConfigError, DataError, UnknownName
 from robostack.types import Observation
 
@@ -45,18 +44,13 @@ def seen(demos):
 
 
 @pytest.fixture
-def policy(seen):
+def policy(build, seen):
     return build(seen)
 
 
-def build(arrays, cfg=CFG, kind=DiffusionPolicy):
-    torch.manual_seed(0)
-    policy = kind(cfg, arrays.features)
-    policy.fit_statistics(arrays, SequenceSampler(arrays.ends, cfg.To, cfg.Tp))
-    with torch.no_grad():
-        for p in policy.parameters():
-            p.add_(0.05 * torch.randn(p.shape, generator=seeded(p.numel())))
-    return policy.eval()
+@pytest.fixture
+def build(untrained):
+    return lambda arrays, cfg=CFG, kind=DiffusionPolicy: untrained(arrays, cfg, kind)
 
 
 def observe(arrays, *rows):
@@ -73,7 +67,7 @@ def act(policy, obs):
 # What a policy knows.
 
 
-def test_a_policy_that_looks_is_not_told_where_objects_are_unless_asked_to(seen, demos):
+def test_a_policy_that_looks_is_not_told_where_objects_are_unless_asked_to(build, seen, demos):
     assert build(seen).features.environment_state == ()
     assert build(seen).features.cameras == CAMERAS
     assert build(seen).features.points == 20
@@ -117,7 +111,7 @@ def test_points_are_looked_at_from_the_gripper(policy, seen):
     torch.testing.assert_close(*seen_from_there, atol=1e-5, rtol=1e-4)
 
 
-def test_goals_are_of_the_arm_where_objects_are_not_told(seen):
+def test_goals_are_of_the_arm_where_objects_are_not_told(build, seen):
     cfg = BesoCfg(Tp=8, Ta=4, bank=4, network=GoalGptCfg(width=32, layers=2, heads=2), image=ImageCfg(width=8))
     policy = build(seen, cfg, BesoPolicy)
     policy.use_sampler("beso3_goal")
