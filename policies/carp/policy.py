@@ -78,7 +78,7 @@ class CarpPolicy(ChunkPolicy):
         actions = units.encode(batch.action)
         if batch.stage == _TRANSFORMER:
             return self.chunk_loss(cond, actions, generator)
-        with torch.autocast(actions.device.type, enabled=False):  # Nearest codes need all the bits of a cosine.
+        with torch.autocast(actions.device.type, enabled=False):  # Nearest codes need all the bits of a distance.
             return self.tokenizer.loss(actions)
 
     def chunk_loss(

@@ -123,10 +123,10 @@ class ActionTokenizer(nn.Module):
         sums, spread = [], latent.new_zeros(())
         rest, total = latent.detach(), torch.zeros_like(latent)
         for s in range(len(self.cfg.patches)):
-            similarity = self._similarity(rest, s)
+            distance = self._distance(rest, s)
             if self.cfg.spread:
-                spread = spread + _concentration(similarity)
-            added = self.describe(similarity.argmax(-1), s)
+                spread = spread + _concentration(distance)
+            added = self.describe(distance.argmin(-1), s)
             total = total + added
             rest = rest - added.detach()
             sums.append(total)
@@ -150,7 +150,7 @@ class ActionTokenizer(nn.Module):
         found = Quantised([], [])
         total = torch.zeros_like(latent)
         for s in range(len(self.cfg.patches)):
-            found.indices.append(self._similarity(latent - total, s).argmax(-1))
+            found.indices.append(self._distance(latent - total, s).argmin(-1))
             total = total + self.describe(found.indices[-1], s)
             found.sums.append(total)
         return found
@@ -173,19 +173,24 @@ class ActionTokenizer(nn.Module):
         """Standardised chunks of latents."""
         return self.decoder(latent.flatten(1, 2)).transpose(1, 2)
 
-    def _similarity(self, rest: Float[Tensor, "B Da C L"], scale: int) -> Float[Tensor, "B Da P V"]:
-        """Cosines between what is to be described and all codes."""
-        wanted = F.normalize(self.coarsen(rest, scale).transpose(2, 3), dim=-1)
-        return wanted @ F.normalize(self.codebook, dim=-1).transpose(1, 2)
+    def _distance(self, rest: Float[Tensor, "B Da C L"], scale: int) -> Float[Tensor, "B Da P V"]:
+        """Squared distances of what is to be described from all codes.
+
+        The authors' code takes the nearest by angle, which leaves a rest as long as the code was too short or too long:
+        codes of the next scales describe lengths then, and are harder to predict.
+        """
+        wanted = self.coarsen(rest, scale).transpose(2, 3)
+        squares = wanted.square().sum(-1, keepdim=True) + self.codebook.square().sum(-1)[:, None]
+        return squares - 2 * wanted @ self.codebook.transpose(1, 2)
 
 
-def _concentration(similarity: Float[Tensor, "B Da P V"], temperature: float = 0.05) -> Float[Tensor, ""]:
+def _concentration(distance: Float[Tensor, "B Da P V"], temperature: float = 0.05) -> Float[Tensor, ""]:
     """How far the mean soft assignment is from uniform, in nats; 0 when all codes are used equally.
 
     A gradient for codes that are nobody's nearest, which the codebook term gives none (cf. the entropy penalty of
     Yu et al., arXiv 2310.05737).
     """
-    mean = (similarity / temperature).softmax(-1).mean((0, 2))  # (Da, V)
+    mean = (-distance / temperature).softmax(-1).mean((0, 2))  # (Da, V)
     entropy = -(mean * mean.clamp_min(1e-9).log()).sum(-1)
     return (torch.log(torch.tensor(float(mean.shape[-1]))) - entropy).mean()
 

@@ -67,6 +67,18 @@ def test_codes_say_all_that_is_decoded():
     torch.testing.assert_close(again, found.sums[-1])
 
 
+def test_a_code_is_the_nearest_by_length_too():
+    model = tokenizer(2, TokenizerCfg(patches=(1,), codes=16))
+    with torch.no_grad():
+        model.codebook[:, :8] = 3 * model.codebook[:, 8:]  # The same directions, other lengths.
+    latent = 2 * torch.randn(64, 2, 8, 1)
+    found = model.quantise(latent).indices[0][:, :, 0]
+    for d in range(2):
+        assert torch.equal(found[:, d], torch.cdist(latent[:, d, :, 0], model.codebook[d]).argmin(-1))
+    assert (found < 8).any()
+    assert (found >= 8).any()
+
+
 def test_one_batched_tokenizer_is_as_many_separate_ones():
     batched, actions = tokenizer(), waves(6)
     together = batched.quantise(batched.encode(actions))
