@@ -176,8 +176,7 @@ class ActionTokenizer(nn.Module):
     def _distance(self, rest: Float[Tensor, "B Da C L"], scale: int) -> Float[Tensor, "B Da P V"]:
         """Squared distances of what is to be described from all codes.
 
-        The authors' code takes the nearest by angle, which leaves a rest as long as the code was too short or too long:
-        codes of the next scales describe lengths then, and are harder to predict.
+        The authors' code takes the nearest by angle, whatever its length, which leaves more to the next scales.
         """
         wanted = self.coarsen(rest, scale).transpose(2, 3)
         squares = wanted.square().sum(-1, keepdim=True) + self.codebook.square().sum(-1)[:, None]

@@ -66,7 +66,7 @@ def _tiles(result: BenchResult) -> Html:
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
     chart = plot("Success against the time of a decision", success_against_latency(task, rows))
     head = (
-        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "Passes",
+        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "NFE",
         "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar",
     )  # fmt: skip
     numbers = {row.cell: str(number) for number, row in enumerate(rows, 1)}
@@ -106,7 +106,7 @@ def _legend(result: BenchResult) -> Html:
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
         f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
-        "Passes: evaluations of the network per decision, then per executed action.",
+        "NFE: evaluations of the network per decision, then per executed action.",
         "Against: the number of the other cell. Differences are in points of success, with 95 % intervals; McNemar: p.",
     )
     return section("How to read this", join([tag("p", sentence) for sentence in words]))
