@@ -26,6 +26,7 @@ from robostack.task.predicate import (
     children,
     is_distinct,
     negation,
+    walk,
 )
 from robostack.task.spec import TaskSpec
 from robostack.task.wording import text
@@ -77,13 +78,21 @@ def failure_code(spec: TaskSpec, world: World, monitor: GoalMonitor) -> str:
 
 
 def _worst(pred: AnyPred, world: World, memory: Memory, env: Env) -> AnyPred:
-    """The part that decides the margin: the least of a conjunction, the greatest of a disjunction."""
+    """The part to blame: the least unmet one of a conjunction, the greatest of a disjunction.
+
+    Of a conjunction's unmet parts, those that held at reset come last: a drawer that is to be closed again stays open
+    because nothing was put in it.
+    """
 
     def value(part: AnyPred) -> float:
         return evaluate(part, world, env, memory)
 
+    def blame(part: AnyPred) -> tuple[bool, bool, float]:
+        margin = value(part)
+        return margin >= 0.0, _held_at_reset(part, world, env), margin
+
     if isinstance(pred, And):
-        return _worst(min(pred.parts, key=value), world, memory, env)
+        return _worst(min(pred.parts, key=blame), world, memory, env)
     if isinstance(pred, (Or, Implies)):
         parts = pred.parts if isinstance(pred, Or) else (negation(pred.parts[0]), pred.parts[1])
         open_parts = [part for part in parts if not _is_past(part)]
@@ -96,6 +105,11 @@ def _worst(pred: AnyPred, world: World, memory: Memory, env: Env) -> AnyPred:
         part, bound = _decisive(pred, world, memory, env)
         return _worst(part, world, memory, bound)
     return ground_in(pred, tuple(world.entities.values()), env)
+
+
+def _held_at_reset(pred: AnyPred, world: World, env: Env) -> bool:
+    remembers = any(isinstance(node, (Once, Seq)) for node in walk(pred))
+    return not remembers and evaluate(pred, world.at_reset(), env) >= 0.0
 
 
 def _is_past(pred: AnyPred) -> bool:

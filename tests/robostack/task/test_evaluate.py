@@ -262,6 +262,19 @@ def test_the_worst_part_is_named(scene, make_spec):
     assert failure_code(spec, s.world, monitor) == "NOT_GRASPED:on(c, b)"
 
 
+def test_what_held_at_reset_is_blamed_last(scene, make_spec):
+    cards = {"a": "block", "b": "block", "c": "block"}
+    goal = And(parts=(atom("on", "b", "a"), atom("on", "c", "b")))
+    spec = make_spec(goal, cards, roles={"a": "receptacle"})
+    s = scene(**cards).put("a", (0, 0, 0.02)).put("b", (0, 0, 0.06)).put("c", (0.2, 0, 0.02)).snapshot()
+    monitor = GoalMonitor(spec, s.world)
+    monitor.update(0.0)
+    for z in (0.08, 0.16, 0.02):
+        s.put("b", (0.5, 0.5, z)).grip("b")
+        monitor.update(DT)
+    assert failure_code(spec, s.world, monitor) == "NOT_GRASPED:on(c, b)"
+
+
 # ---------------------------------------------------------------- checks
 
 
