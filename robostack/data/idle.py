@@ -12,8 +12,11 @@ from jaxtyping import Bool, Float
 
 from robostack.data.arrays import EpisodeArrays
 
-WAITING = 0.02
-"""Usual share of a column's range below which a change counts as none."""
+WAITING = 0.002
+"""Usual share of a column's range below which a change counts as none.
+
+Ten times as much already takes the slow part of a careful motion, before a grasp or at the end of a push, for waiting.
+"""
 
 
 def idle_rows(arrays: EpisodeArrays, share: float = WAITING) -> Bool[np.ndarray, " N"]:

@@ -19,6 +19,7 @@ from policies.checkpoint import load_policy
 from policies.loggers import LOGGERS, NoLogger
 from policies.networks.unet1d import UnetCfg
 from policies.train import CHECKPOINT, RESULT, STATE, TrainCfg, _Training, fit, lr_factor, stage_starts
+from robostack.data.idle import WAITING
 from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra, StorageError, UnknownName
 from robostack.types import Observation
 
@@ -94,7 +95,7 @@ def test_a_policy_of_an_expert_that_waits_at_a_corner_leaves_it_at_once(demos, t
         features=features,
     )  # fmt: skip
     rest, moved = np.full((32, 2, 1), 0.5, np.float32), {}
-    for idle in (0.0, 0.02):
+    for idle in (0.0, WAITING):
         cfg = replace(CFG, steps=200, batch_size=32, lr=4e-3, log_every=200, val_fraction=0.0, idle=idle)
         checkpoint = fit(cfg, "diffusion_unet", tiny, arrays, tmp_path / f"{idle}").checkpoint
         policy = load_policy(checkpoint, sampler="ddim10")
@@ -102,7 +103,7 @@ def test_a_policy_of_an_expert_that_waits_at_a_corner_leaves_it_at_once(demos, t
         first = policy.infer(Observation(0.0, rest, rest[..., :0])).actions[:, 0, 0]
         moved[idle] = float((first > 0.55).mean())
     assert moved[0.0] < 0.5
-    assert moved[0.02] > 0.9
+    assert moved[WAITING] > 0.9
 
 
 SCRIPT = """

@@ -42,6 +42,11 @@ def test_small_changes_count_by_the_range_of_their_column():
     assert not idle_rows(creeping, 0.001).any()
 
 
+def test_careful_motion_is_not_waiting():
+    careful = [0.0, 1.0, *np.linspace(1.004, 1.02, 5)]
+    assert not idle_rows(episodes(careful)).any()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02])
 def test_without_a_share_and_of_a_single_row_nothing_waits(share):
     assert not idle_rows(episodes([0.5]), share).any()
