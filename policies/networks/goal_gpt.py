@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from policies.networks.base import keep_sizes
 from robostack.errors import ConfigError
 
 
@@ -97,10 +98,9 @@ class GoalGpt(nn.Module):
         if mask is not None:
             mask[:, :front] = True
         self.register_buffer("mask", mask, persistent=False)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        keep_sizes(self, (".out", ".mlp.2"), 2 * cfg.layers)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.normal_(self.position, std=0.5)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from policies.networks.base import Conditioning, Network
+from policies.networks.base import Conditioning, Network, keep_sizes
 from policies.networks.unet1d import SinusoidalPosEmb
 from robostack.errors import ConfigError
 
@@ -69,7 +69,7 @@ class Attention(nn.Module):
     def __init__(self, n: int, heads: int, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * n, n))
+        self.in_proj_weight = nn.Parameter(torch.randn(3 * n, n) * n**-0.5)
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * n))
         self.out_proj = nn.Linear(n, n)
 
@@ -177,9 +177,10 @@ class TransformerForDiffusion(Network):
         seen = (t >= s - 1) | (s > To)  # The step and the context always, an observation from its own time on.
         mask = torch.zeros(Tp, S).masked_fill(~seen, -math.inf)
         self.register_buffer("mask", mask.repeat(1, cfg.n_head), persistent=False)
-        self.apply(_initialise)
+        keep_sizes(self, ("out_proj", "linear2"), 3 * cfg.n_layer)
+        nn.init.normal_(self.head.weight, std=0.02)
         for name in ("pos_emb", "cond_pos_emb"):
-            nn.init.normal_(getattr(self, name), std=0.02)
+            nn.init.normal_(getattr(self, name), std=0.5)
 
     @property
     def layers(self) -> list[DecoderLayer]:
@@ -257,12 +258,3 @@ class TransformerForDiffusion(Network):
     def decays(self, name: str) -> bool:
         """Weights of linear layers only: no biases, norms or embeddings of positions."""
         return name.endswith("weight") and "norm" not in name and not name.startswith("ln_f")
-
-
-def _initialise(module: nn.Module) -> None:
-    """Normal weights of deviation 0.02, as the authors do."""
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, Attention):
-        nn.init.normal_(module.in_proj_weight, std=0.02)

@@ -37,14 +37,28 @@ def test_the_first_row_of_every_episode_acts():
 
 
 def test_small_changes_count_by_the_range_of_their_column():
-    creeping = episodes([0.0, 1.0, 1.01, 1.02, 2.0])
-    assert idle_rows(creeping, 0.01).tolist() == [False, False, True, True, False]
-    assert not idle_rows(creeping, 0.001).any()
+    still = episodes([0.0, 1.0, 1.01, 1.02, 2.0])
+    assert idle_rows(still, 0.01).tolist() == [False, False, True, True, False]
+    assert not idle_rows(still, 0.001).any()
 
 
 def test_careful_motion_is_not_waiting():
-    careful = [0.0, 1.0, *np.linspace(1.004, 1.02, 5)]
-    assert not idle_rows(episodes(careful)).any()
+    steady = [0.0, 1.0, *np.linspace(1.01, 1.05, 5), 2.0]
+    assert not idle_rows(episodes(steady)).any()
+    braking = [0.0, 1.0, 1.04, 1.06, 1.07, 1.076, 2.0]
+    assert not idle_rows(episodes(braking, braking)).any()
+
+
+def test_gathering_speed_is_waiting_as_long_as_it_is_slow():
+    start = [0.0, 1.0, 1.0, 1.0, 1.006, 1.024, 1.08, 1.5, 2.0]
+    assert np.flatnonzero(idle_rows(episodes(start))).tolist() == [2, 3, 4, 5]
+    late = [0.0, 0.0, 0.5, 0.8, 0.9, 1.0, 1.0, 1.06, 1.5]  # The robot arrives when the command already leaves.
+    assert np.flatnonzero(idle_rows(episodes(start, late))).tolist() == [4, 5]
+
+
+def test_an_episode_begins_at_rest_and_acts_in_its_first_row():
+    start = [0.0, 0.003, 0.012, 0.1, 1.0]
+    assert np.flatnonzero(idle_rows(episodes(start))).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02])
