@@ -48,7 +48,7 @@ class ChunkCfg:
         per_step: normalise each step of the chunk by its own limits.
         encoder: hidden widths of an MLP on the observation, whose output joins the observation as the condition;
             empty for none. It sees each window once, not Tp times, so that its capacity is cheap.
-        state_noise: in training, the measured positions of what the actions move are off by normal noise of this share
+        state_noise: in training, what the actions move, but for rotations, is measured off by normal noise of this share
             of half their range, and by half as much once more in each observation by itself, while the actions stay
             what they were. Commands are absolute, so this teaches the way back after small errors (the noise of
             DART, Laskey et al., arXiv 1703.09327, on recorded data); 0 disables. Without it a policy that decides at
@@ -276,7 +276,7 @@ class ChunkPolicy(TrainablePolicy):
 
     def _misread(self, state: Float[Tensor, "B To Ds"], generator: torch.Generator) -> Float[Tensor, "B To Ds"]:
         names = self.features.state
-        moved = [name in self.features.action and _is_position(name) for name in names]
+        moved = [name in self.features.action and not _is_rotation(name) for name in names]
         scale = self.state_norm.scale
         varies = torch.tensor(moved, device=scale.device) & (scale != 1)  # 1 is the scale of what never moved
         std = self.cfg.state_noise * varies / scale
@@ -351,7 +351,3 @@ def _modes(names: tuple[str, ...]) -> list[str]:
 
 def _is_rotation(name: str) -> bool:
     return "." in name and name.rsplit(".", 1)[1] in _ROTATION
-
-
-def _is_position(name: str) -> bool:
-    return not _is_rotation(name) and name != "gripper"

@@ -156,9 +156,10 @@ def test_in_training_measured_positions_are_off_and_commands_are_not(policy, obs
     again, _ = policy.condition(observed, seeded(0))
     torch.testing.assert_close(noisy.steps, again.steps, atol=0, rtol=0)
     off = (noisy.steps - plain.steps)[..., :10]
-    assert (off[..., :3] != 0).all()
-    assert (off[..., 3:] == 0).all()
-    assert off[..., :3].abs().max() < 6 * 1.2 * policy.cfg.state_noise
+    read = [0, 1, 2, 9]  # position and gripper; in between, the rotation
+    assert (off[..., read] != 0).all()
+    assert (off[..., 3:9] == 0).all()
+    assert off[..., read].abs().max() < 6 * 1.2 * policy.cfg.state_noise
     moved = units.origin - plain_units.origin  # a frame that is off sees the same command from elsewhere
     torch.testing.assert_close(units.decode(units.encode(action)), action, atol=1e-5, rtol=0)
     assert (moved[:, :3] != 0).all()
