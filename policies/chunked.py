@@ -48,8 +48,8 @@ class ChunkCfg:
         per_step: normalise each step of the chunk by its own limits.
         encoder: hidden widths of an MLP on the observation, whose output joins the observation as the condition;
             empty for none. It sees each window once, not Tp times, so that its capacity is cheap.
-        state_noise: in training, what the actions move, but for rotations, is measured off by normal noise of this share
-            of half their range, and by half as much once more in each observation by itself, while the actions stay
+        state_noise: in training, what the actions move, but for rotations, is measured off by normal noise of this
+            share of half its range, and by half as much once more in each observation by itself, while the actions stay
             what they were. Commands are absolute, so this teaches the way back after small errors (the noise of
             DART, Laskey et al., arXiv 1703.09327, on recorded data); 0 disables. Without it a policy that decides at
             every control step slows down until it stands still.
