@@ -119,3 +119,11 @@ def test_decay_spares_biases_norms_and_positions():
 def test_sizes_that_cannot_work_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         TransformerCfg(**values)
+
+
+def test_at_first_an_action_already_depends_on_what_is_observed():
+    torch.manual_seed(0)
+    net = TransformerForDiffusion(TransformerCfg(), action_dim=5, Tp=8, To=2, step_dim=7).eval()
+    x, k = torch.randn(1, 8, 5).expand(32, -1, -1), torch.full((32,), 50)
+    predicted = net.predict(x, k, torch.randn(32, 2, 7), torch.zeros(32, 0))
+    assert predicted.std(0).mean() > 0.05 * predicted.square().mean().sqrt()
