@@ -123,7 +123,8 @@ class _Bench:
     def train(self, task: TaskRow, policy: PolicyRow) -> Future:
         """Queue a training."""
         folder = self.paths(task, "policies", policy.name)
-        return self.pool.submit(_train, self.settings, self.plans[policy.name], self.paths(task).dataset, folder)
+        plan = self.plans[policy.name].times(task.training)
+        return self.pool.submit(_train, self.settings, plan, self.paths(task).dataset, folder)
 
     def evaluate(self, task: TaskRow, cell: Cell) -> Outcome:
         """The outcome of a cell; the seeds are the same in all."""

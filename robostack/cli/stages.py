@@ -200,6 +200,11 @@ class Plan:
     policy_name: str
     policy_cfg: Any
 
+    def times(self, factor: float) -> Plan:
+        """The same training, ``factor`` times as long."""
+        steps = max(1, round(factor * self.train_cfg.steps))
+        return dataclasses.replace(self, train_cfg=dataclasses.replace(self.train_cfg, steps=steps))
+
 
 def plan_training(settings: Settings, console: Console) -> Plan:
     """Turn ``policy.*`` into the trainer's and the policy's frozen Cfgs, each value going to the one that knows it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,12 +20,19 @@ class TaskRow:
         task: a sentence, a file, a folder, or the beginning of a library id.
         robot: for a sentence.
         demos: demonstrations.
+        training: how many times the steps of a policy's row it is trained for on this task.
     """
 
     name: str
     task: str
     demos: int
     robot: str = "panda"
+    training: float = 1.0
+
+    def __post_init__(self):
+        if self.demos < 1 or not 0 < self.training < math.inf:
+            given = f"demos={self.demos}, training={self.training}"
+            raise ConfigError(f"suite: task '{self.name}' has {given}: use at least 1 and a number above 0")
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class Suite:
     def of(cls, values: Mapping[str, Any]) -> Suite:
         """A suite from plain values; raises ConfigError naming what is missing, unknown or of a wrong kind."""
         try:
-            tasks = tuple(TaskRow(name, **row) for name, row in values["tasks"].items())
+            tasks = tuple(_task(name, row) for name, row in values["tasks"].items())
             policies = tuple(_policy(name, row) for name, row in values["policies"].items())
             cells = tuple(_cell(row) for row in values["cells"])
             return cls(values["name"], tasks, policies, cells, values["n"], values["margin"], values["decisions"])
@@ -132,6 +140,11 @@ class Suite:
             self.margin,
             self.decisions,
         )
+
+
+def _task(name: str, row: Mapping[str, Any]) -> TaskRow:
+    settings = dict(row)
+    return TaskRow(name, training=float(settings.pop("training", 1)), **settings)
 
 
 def _policy(name: str, row: Mapping[str, Any]) -> PolicyRow:

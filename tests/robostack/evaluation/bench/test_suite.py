@@ -1,5 +1,10 @@
+import dataclasses
+
 import pytest
 
+from robostack.cli.console import make_console
+from robostack.cli.settings import load_settings
+from robostack.cli.stages import plan_training
 from robostack.errors import ConfigError
 from robostack.evaluation.bench.suite import Suite
 
@@ -29,6 +34,15 @@ def test_a_suite_is_read_from_plain_values():
     assert suite.tasks[0].robot == "panda"
 
 
+def test_a_task_may_need_longer_trainings():
+    longer = changed(tasks={"push": {"task": "x", "demos": 5, "training": 2}}).tasks[0].training
+    settings = load_settings("train", ["policy=diffusion_unet", "policy.steps=15", "dataset=-"])
+    plan = plan_training(settings, make_console(settings, 1))
+    assert plan.times(longer).train_cfg == dataclasses.replace(plan.train_cfg, steps=30)
+    assert plan.times(longer).policy_cfg == plan.policy_cfg
+    assert plan.times(0.001).train_cfg.steps == 1
+
+
 def test_a_cell_may_be_accelerated():
     plain, native = changed(cells=["unet:ddim10:sync", "unet:ddim10:sync:native vs unet:ddim10:sync"]).cells
     assert (plain.accelerate, native.accelerate) == ("none", "native")
@@ -51,6 +65,10 @@ def test_a_cell_may_be_accelerated():
         ({"margin": 1.5}, "margin=1.5"),
         ({"policies": {"unet": {"steps": 3}}}, "cannot be read"),
         ({"tasks": {"push": {"tusk": "x", "demos": 1}}}, "cannot be read"),
+        ({"tasks": {"push": {"task": "x", "demos": 0}}}, "task 'push' has demos=0"),
+        ({"tasks": {"push": {"task": "x", "demos": 1, "training": 0}}}, "training=0"),
+        ({"tasks": {"push": {"task": "x", "demos": 1, "training": float("nan")}}}, "training=nan"),
+        ({"tasks": {"push": {"task": "x", "demos": 1, "training": "long"}}}, "cannot be read"),
     ],
 )
 def test_a_wrong_suite_is_refused_in_one_line(values, message):
