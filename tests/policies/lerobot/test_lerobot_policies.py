@@ -1,16 +1,12 @@
-import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from policies.base import Batch, TrainablePolicy
 from policies.checkpoint import load_policy, save_checkpoint
@@ -20,74 +16,16 @@ from policies.samplers import seeded
 from policies.train import TrainCfg, fit
 from policies.zoo import POLICIES
 from robostack.data.sequence import SequenceSampler
-from robostack.errors import CheckpointError, ConfigError, DataError, MissingExtra, UnknownName
+from robostack.errors import ConfigError, DataError, MissingExtra, UnknownName
 from robostack.runtime.execution import Executor
 from robostack.runtime.protocols import Policy
 from robostack.types import Observation
 
-CFGS = {
-    "lerobot_act": LerobotActCfg(
-        chunk_size=8, n_action_steps=4, dim_model=32, n_heads=2, dim_feedforward=64, n_encoder_layers=1,
-        n_vae_encoder_layers=1, latent_dim=4,
-    ),
-    "lerobot_diffusion": LerobotDiffusionCfg(
-        horizon=8, n_action_steps=4, drop_n_last_frames=3, down_dims=(16, 32), kernel_size=3,
-        diffusion_step_embed_dim=16, num_inference_steps=5,
-    ),
-}  # fmt: skip
-NAMES = sorted(CFGS)
+NAMES = ["lerobot_act", "lerobot_diffusion"]
 TRAIN = TrainCfg(
     steps=60, batch_size=16, lr=3e-3, warmup_steps=5, val_every=60, log_every=10, val_fraction=0.2, device="cpu",
     threads=1, progress=False,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def lerobot():
-    """What the tests need of lerobot; loading it costs seconds."""
-    POLICIES["lerobot_act"].build(CFGS["lerobot_act"], _toy())  # imports without the warnings of dependencies
-    from lerobot.policies.act.processor_act import make_act_pre_post_processors
-    from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors
-
-    return SimpleNamespace(
-        processors={
-            "lerobot_act": make_act_pre_post_processors,
-            "lerobot_diffusion": make_diffusion_pre_post_processors,
-        }
-    )
-
-
-def _toy():
-    pose = ("x", "y", "z", "r1", "r2", "r3", "r4", "r5", "r6")
-    ee = (*(f"ee.{c}" for c in pose), "gripper")
-    objects = tuple(f"{entity}.{c}" for entity in ("red_cube", "blue_zone") for c in pose)
-    from robostack.types import Features
-
-    return Features(ee, objects, ee, (), "ee_pose", 20.0, "toy")
-
-
-@pytest.fixture
-def make(lerobot, demos) -> Callable[..., TrainablePolicy]:
-    """An untrained policy with fitted normalisers."""
-
-    def build(name: str, **values) -> TrainablePolicy:
-        torch.manual_seed(0)
-        policy = POLICIES[name].build(replace(CFGS[name], **values), demos.features)
-        policy.fit_statistics(demos, SequenceSampler(demos.ends, policy.horizon.To, policy.horizon.Tp))
-        return policy.eval()
-
-    return build
-
-
-@pytest.fixture
-def look(demos):
-    """Windows of ``To`` observations that end at the given rows."""
-
-    def window(policy: TrainablePolicy, *rows: int) -> Observation:
-        index = np.array(rows)[:, None] + np.arange(1 - policy.horizon.To, 1)
-        return Observation(1.5, demos.state[index], demos.environment_state[index])
-
-    return window
 
 
 @pytest.fixture
@@ -112,27 +50,15 @@ def batches(demos):
     return both
 
 
-def exact_statistics(demos) -> dict:
-    columns = {"observation.state": demos.state, "observation.environment_state": demos.environment_state}
-    columns["action"] = demos.action
-    names = ("min", "max", "mean", "std")
-    return {key: {n: getattr(x.astype(np.float64), n)(axis=0) for n in names} for key, x in columns.items()}
-
-
-def act(policy, obs, seeds):
-    policy.reset(np.ones(len(seeds), bool), np.array(seeds))
-    return policy.infer(obs).actions
-
-
 # Equal to lerobot.
 
 
 @pytest.mark.parametrize("mapping", [None, {"STATE": "MEAN_STD", "ENV": "MIN_MAX", "ACTION": "IDENTITY"}])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_training_loss_is_that_of_lerobots_own_path_in_the_last_bit(lerobot, make, batches, demos, name, mapping):
+def test_the_training_loss_is_lerobots_in_the_last_bit(lerobot, make, batches, demos, name, mapping, statistics):
     policy = make(name, **({} if mapping is None else {"normalization_mapping": mapping})).train()
     ours, theirs = batches(policy, np.array([0, 40, demos.ends[0] - 4]))
-    preprocess, _ = lerobot.processors[name](policy.policy.config, dataset_stats=exact_statistics(demos))
+    preprocess, _ = lerobot.processors[name](policy.policy.config, dataset_stats=statistics)
     processed = preprocess(theirs)
     assert ours.action_is_pad is not None
     assert ours.action_is_pad.any()
@@ -154,11 +80,11 @@ def test_the_training_loss_is_that_of_lerobots_own_path_in_the_last_bit(lerobot,
         ("lerobot_diffusion", "ddpm100"),
     ],
 )
-def test_an_episode_gets_the_actions_of_lerobots_select_action(lerobot, make, demos, name, sampler):
+def test_an_episode_gets_the_actions_of_lerobots_select_action(lerobot, make, demos, name, sampler, statistics):
     policy = make(name)
     if sampler is not None:
         policy.use_sampler(sampler)
-    preprocess, postprocess = lerobot.processors[name](policy.policy.config, dataset_stats=exact_statistics(demos))
+    preprocess, postprocess = lerobot.processors[name](policy.policy.config, dataset_stats=statistics)
     executor = Executor(policy)
     executor.reset(7)
     torch.manual_seed(seeded(7).initial_seed())
@@ -179,11 +105,11 @@ def test_lerobots_last_frames_are_never_the_current_one(make, demos):
     assert set(current.tolist()) == set(range(len(demos.action))) - dropped
 
 
-def test_a_dataset_of_episodes_shorter_than_what_is_dropped_is_refused(lerobot, demos, tmp_path):
+def test_a_dataset_of_episodes_shorter_than_what_is_dropped_is_refused(lerobot, demos, tmp_path, cfgs):
     short = {name: getattr(demos, name)[:3] for name in ("state", "environment_state", "action")}
     with pytest.raises(DataError, match="every episode is shorter"):
         fit(
-            TRAIN, "lerobot_diffusion", CFGS["lerobot_diffusion"], replace(demos, **short, ends=np.array([3])), tmp_path
+            TRAIN, "lerobot_diffusion", cfgs["lerobot_diffusion"], replace(demos, **short, ends=np.array([3])), tmp_path
         )
 
 
@@ -202,7 +128,7 @@ def test_the_policy_fulfils_the_kernel_protocol_and_gives_all_actions_that_are_d
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_chunk_whatever_the_global_generator(make, look, name):
+def test_the_same_seed_gives_the_same_chunk_whatever_the_global_generator(make, look, name, act):
     policy = make(name)
     first = act(policy, look(policy, 40), [3])
     torch.manual_seed(99)
@@ -213,7 +139,7 @@ def test_the_same_seed_gives_the_same_chunk_whatever_the_global_generator(make, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lane_does_not_depend_on_which_other_lanes_are_in_the_batch(make, look, name):
+def test_a_lane_does_not_depend_on_which_other_lanes_are_in_the_batch(make, look, name, act):
     policy = make(name)
     together = act(policy, look(policy, 10, 60, 99), [7, 8, 9])
     for lane, (row, seed) in enumerate(((10, 7), (60, 8), (99, 9))):
@@ -234,9 +160,9 @@ def test_resetting_one_lane_leaves_the_stream_of_the_others(make, look):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_lowers_both_losses_and_its_checkpoint_acts_with_the_same_bits(lerobot, demos, look, tmp_path, name):
+def test_training_lowers_both_losses_and_its_checkpoint_acts_the_same(lerobot, demos, look, tmp_path, name, cfgs, act):
     easy = {"lerobot_diffusion": {"prediction_type": "sample"}}.get(name, {})  # noise is learnt more slowly
-    cfg = replace(CFGS[name], **easy)
+    cfg = replace(cfgs[name], **easy)
     result = fit(TRAIN, name, cfg, demos, tmp_path / "run")
     untrained = fit(replace(TRAIN, steps=1), name, cfg, demos, tmp_path / "untrained")
     assert result.losses[-1].train < 0.75 * result.losses[0].train
@@ -249,7 +175,7 @@ def test_training_lowers_both_losses_and_its_checkpoint_acts_with_the_same_bits(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_interrupted_training_continues_to_the_same_bits(lerobot, demos, tmp_path, monkeypatch, name):
+def test_an_interrupted_training_continues_to_the_same_bits(lerobot, demos, tmp_path, monkeypatch, name, cfgs):
     from policies.loggers import LOGGERS, NoLogger
 
     class Interrupt(NoLogger):
@@ -258,12 +184,12 @@ def test_an_interrupted_training_continues_to_the_same_bits(lerobot, demos, tmp_
                 raise KeyboardInterrupt
 
     cfg = replace(TRAIN, steps=8, log_every=2, save_every_s=0.0)
-    whole = fit(cfg, name, CFGS[name], demos, tmp_path / "whole")
+    whole = fit(cfg, name, cfgs[name], demos, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setitem(LOGGERS._records, "none", Interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit(cfg, name, CFGS[name], demos, tmp_path / "torn")
-    torn = fit(cfg, name, CFGS[name], demos, tmp_path / "torn")
+            fit(cfg, name, cfgs[name], demos, tmp_path / "torn")
+    torn = fit(cfg, name, cfgs[name], demos, tmp_path / "torn")
     a, b = (load_file(r.checkpoint / "model.safetensors") for r in (whole, torn))
     assert a.keys() == b.keys()
     for key in a:
@@ -336,107 +262,14 @@ def test_a_sampler_that_is_not_lerobots_is_refused(make, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_dataset_without_object_states_is_refused(lerobot, demos, name):
+def test_a_dataset_without_object_states_is_refused(lerobot, demos, name, cfgs):
     with pytest.raises(ConfigError, match="environment state"):
-        POLICIES[name].build(CFGS[name], replace(demos.features, environment_state=()))
+        POLICIES[name].build(cfgs[name], replace(demos.features, environment_state=()))
 
 
 def test_configuring_loads_no_lerobot_and_a_missing_one_is_named():
     script = "import sys, policies.zoo; assert 'lerobot' not in sys.modules; sys.modules['lerobot'] = None\n"
     script += "from policies.lerobot import *; from robostack.errors import MissingExtra\n"
     script += "try: build_act(LerobotActCfg(), None)\nexcept MissingExtra as error: print(error)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.stdout.strip() == str(MissingExtra("lerobot", "train")), done.stderr
-
-
-# Import.
-
-
-@pytest.fixture
-def saved(lerobot, make, demos, tmp_path) -> Callable[[str], Path]:
-    """What lerobot's training leaves of a policy: its own writers' files."""
-
-    def write(name: str) -> Path:
-        policy, folder = make(name), tmp_path / name
-        policy.policy.save_pretrained(folder)
-        for processor in lerobot.processors[name](policy.policy.config, dataset_stats=exact_statistics(demos)):
-            processor.save_pretrained(folder)
-        return folder
-
-    return write
-
-
-def edit(path: Path, **values) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_imported_policy_acts_with_the_bits_of_the_one_that_lerobot_saved(saved, make, look, demos, tmp_path, name):
-    from policies.lerobot.importer import import_pretrained
-
-    checkpoint = import_pretrained(saved(name), tmp_path / "out", demos.features, task_id="t", language="do it")
-    policy, original = load_policy(checkpoint), make(name)
-    assert policy.cfg == original.cfg
-    assert (policy.task_id, policy.language) == ("t", "do it")
-    obs = look(policy, 10, 60)
-    np.testing.assert_array_equal(act(policy, obs, [1, 2]), act(original, obs, [1, 2]))
-
-
-def test_statistics_among_the_weights_are_read_as_older_lerobots_wrote_them(saved, make, look, demos, tmp_path):
-    from policies.lerobot.importer import import_pretrained
-
-    source = saved("lerobot_diffusion")
-    weights = load_file(source / "model.safetensors")
-    for key, prefix in (("observation.state", "normalize_inputs"), ("action", "unnormalize_outputs")):
-        for name, value in exact_statistics(demos)[key].items():
-            weights[f"{prefix}.buffer_{key.replace('.', '_')}.{name}"] = torch.tensor(value, dtype=torch.float32)
-    for old in source.glob("policy_*"):
-        old.unlink()
-    save_file(weights, source / "model.safetensors")
-    policy = load_policy(import_pretrained(source, tmp_path / "out", demos.features))
-    obs = look(policy, 10)
-    np.testing.assert_array_equal(act(policy, obs, [1]), act(make("lerobot_diffusion"), obs, [1]))
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda f: edit(f / "config.json", type="smolvla"), "type 'smolvla': only act, diffusion can be used"),
-        (lambda f: (f / "config.json").unlink(), "has no config.json.*pretrained_model"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json is damaged"),
-        (lambda f: edit(f / "config.json", down_dims=None), "config.json is damaged"),
-        (lambda f: edit(f / "config.json", down_dims=[8, 32]), "model.safetensors does not fit its config.json"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"no"), r"model.safetensors is damaged \(2 bytes\)"),
-        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors"),
-        (lambda f: [p.unlink() for p in f.glob("policy_*")], "no min and max of 'observation.state', which normalises"),
-        (lambda f: save_file({"action.min": torch.zeros(3), "action.max": torch.ones(3)}, next(f.glob("*unnorm*"))),
-         "statistics of 'action'.*damaged"),
-    ],
-)  # fmt: skip
-def test_a_directory_that_is_damaged_is_refused_in_one_line(saved, demos, tmp_path, damage, message):
-    from policies.lerobot.importer import import_pretrained
-
-    source = saved("lerobot_diffusion")
-    damage(source)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        import_pretrained(source, tmp_path / "out", demos.features)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_policy_of_other_features_or_of_images_is_refused(saved, demos, tmp_path):
-    from policies.lerobot.importer import import_pretrained
-
-    source = saved("lerobot_diffusion")
-    other = replace(demos.features, action=demos.features.action[:7])
-    with pytest.raises(CheckpointError, match=r"action: \[10\] there, \[7\] here"):
-        import_pretrained(source, tmp_path / "out", other)
-    inputs = json.loads((source / "config.json").read_text())["input_features"]
-    edit(
-        source / "config.json", input_features=inputs | {"observation.image": {"type": "VISUAL", "shape": [3, 96, 96]}}
-    )
-    with pytest.raises(CheckpointError, match=r"looks at images \(observation.image\)"):
-        import_pretrained(source, tmp_path / "out", demos.features)
-    shutil.rmtree(source)
-    with pytest.raises(CheckpointError, match="has no config.json"):
-        import_pretrained(source, tmp_path / "out", demos.features)
