@@ -24,7 +24,7 @@ from robostack.cli.targets import target
 from robostack.cli.workspace import RunPaths, open_workspace
 from robostack.errors import ConfigError, RobostackError, UnknownName
 from robostack.evaluation.bench.latency import Cost, Timed, measure
-from robostack.evaluation.bench.page import verdict, write_bench_page
+from robostack.evaluation.bench.page import write_bench_page
 from robostack.evaluation.bench.plots import write_overview
 from robostack.evaluation.bench.result import BenchResult, CellResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell, PolicyRow, Suite, TaskRow
@@ -230,13 +230,13 @@ def _lines(result: BenchResult) -> list[str]:
     """The table for a terminal."""
     lines = [f"{'task':<12} {'cell':<34} {'success':>9}  {'p50 ms':>8} {'p99 ms':>8}  compared"]
     for r in result.rows:
-        words = verdict(r)[0] + (f" ({100 * r.comparison.difference:+.1f} points)" if r.comparison else "")
+        words = r.verdict + (f" ({100 * r.comparison.difference:+.1f} points)" if r.comparison else "")
         lines.append(f"{r.task:<12} {r.cell:<34} {f'{r.k}/{r.n}':>9}  {r.p50_ms:>8.2f} {r.p99_ms:>8.2f}  {words}")
     return lines
 
 
 def _figures(result: BenchResult) -> dict[str, dict[str, Any]]:
     return {
-        f"{r.task} {r.cell}": {"k": r.k, "n": r.n, "p50_ms": r.p50_ms, "p99_ms": r.p99_ms, "verdict": verdict(r)[0]}
+        f"{r.task} {r.cell}": {"k": r.k, "n": r.n, "p50_ms": r.p50_ms, "p99_ms": r.p99_ms, "verdict": r.verdict}
         for r in result.rows
     }

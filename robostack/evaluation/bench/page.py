@@ -7,9 +7,13 @@ from pathlib import Path
 
 from robostack.data.atomic import write_atomic
 from robostack.evaluation.bench.plots import success_against_latency
-from robostack.evaluation.bench.result import ALPHA, BenchResult, CellResult
+from robostack.evaluation.bench.result import ALPHA, BenchResult, CellResult, Verdict
 from robostack.evaluation.html import Child, Html, join, table, tag
 from robostack.evaluation.page import document, plot, section, small, tile
+
+_MARKS: dict[Verdict, str] = {
+    "reference": "mark", "not worse": "mark ok", "undecided": "mark", "worse": "mark bad",
+}  # fmt: skip
 
 
 def write_bench_page(path: Path | str, result: BenchResult) -> None:
@@ -21,16 +25,6 @@ def write_bench_page(path: Path | str, result: BenchResult) -> None:
         _legend(result),
     )
     write_atomic(Path(path), document("policies compared", sections, wide=True).encode())
-
-
-def verdict(row: CellResult) -> tuple[str, str]:
-    """A word on the comparison and its CSS class."""
-    found = row.comparison
-    if found is None:
-        return "reference", "mark"
-    if found.non_inferior:
-        return "not worse", "mark ok"
-    return ("worse", "mark bad") if found.high < 0 else ("undecided", "mark")
 
 
 def _header(result: BenchResult) -> Html:
@@ -74,7 +68,6 @@ def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
 
 
 def _cells(numbers: Mapping[str, str], row: CellResult) -> list[Child]:
-    word, mark = verdict(row)
     found = row.comparison
     rest: list[Child] = ["–"] * 3
     if found is not None:
@@ -86,7 +79,7 @@ def _cells(numbers: Mapping[str, str], row: CellResult) -> list[Child]:
         tag("code", row.cell),
         f"{row.k}/{row.n}",
         f"{row.low:.2f}–{row.high:.2f}",
-        tag("span", word, class_=mark),
+        tag("span", row.verdict, class_=_MARKS[row.verdict]),
         f"{row.p50_ms:.1f}",
         f"{row.p99_ms:.1f}",
         _number(row.per_decision),

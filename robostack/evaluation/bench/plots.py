@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from robostack.evaluation.bench.result import CellResult
+from robostack.evaluation.bench.result import CellResult, Verdict
 from robostack.evaluation.plots import COLORS, figure_of, plain_log_ticks, svg_of
 
 _MARKS = "osD^vPX*<>hd"
+_VERDICTS: dict[Verdict, tuple[str, str, bool]] = {  # shape, colour, filled
+    "reference": ("D", "orange", True),
+    "not worse": ("o", "blue", True),
+    "undecided": ("o", "muted", False),
+    "worse": ("v", "ink", True),
+}
 _ROW_IN = 0.21
 _PLACES = ((6, 5), (6, -11), (-12, 5), (-12, -11), (0, 9), (0, -16))  # Of a number beside its point [pt].
 
@@ -49,39 +57,75 @@ def _neighbours(row: CellResult, others: Sequence[CellResult]) -> int:
 
 
 def write_overview(path: Path, rows: Sequence[CellResult]) -> None:
-    """A picture (PNG) of all cells, one per line: success on each task on the left, time of a decision on the right.
+    """A picture (PNG) of all cells, one per line: success on each task, then the time of a decision.
 
-    References are orange, as in the other plots; a task has the same marker everywhere.
+    The mark of a point says how it compares with its reference, whose rate is a bar in its line.
     """
     cells = list(dict.fromkeys(row.cell for row in rows))
     tasks = list(dict.fromkeys(row.task for row in rows))
-    with figure_of("bench-overview", height=0.9 + _ROW_IN * len(cells), width=9.0) as (figure, axes):
+    size = {"height": 1.15 + _ROW_IN * len(cells), "width": 5.0 + 1.7 * len(tasks)}
+    with figure_of("bench-overview", **size) as (figure, axes):
         figure.clear()
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-        for row in rows:
-            index = tasks.index(row.task)
-            line = cells.index(row.cell) + 0.6 * ((index + 0.5) / len(tasks) - 0.5)
-            color = COLORS["orange" if row.comparison is None else "blue"]
-            left.plot([row.low, row.high], [line] * 2, color=color, linewidth=2, alpha=0.3, solid_capstyle="butt")
-            for axes, value in ((left, row.rate), (right, row.p50_ms)):
-                axes.plot([value], [line], _MARKS[index % len(_MARKS)], color=color, markersize=4)
-        _label(left, right, cells, rows)
-        if len(tasks) > 1:
-            for index, task in enumerate(tasks):
-                right.plot([], [], _MARKS[index % len(_MARKS)], color=COLORS["muted"], markersize=4, label=task)
-            right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        *panels, clock = figure.subplots(1, len(tasks) + 1, sharey=True, width_ratios=[1.0] * len(tasks) + [1.3])
+        for task, axes in zip(tasks, panels, strict=True):
+            _panel(axes, task, cells, {row.cell: row for row in rows if row.task == task})
+        for line, cell in enumerate(cells):
+            times = [row.p50_ms for row in rows if row.cell == cell]
+            clock.plot([min(times), max(times)], [line] * 2, color=COLORS["ink"], linewidth=2, alpha=0.3)
+            clock.plot([median(times)], [line], "o", color=COLORS["ink"], markersize=4)
+        _clock(clock, cells, rows)
+        _key(figure, {row.verdict for row in rows}, rows[0].n)
         figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
 
 
-def _label(left: Any, right: Any, cells: Sequence[str], rows: Sequence[CellResult]) -> None:
-    left.set_yticks(range(len(cells)), cells, fontsize=8)
-    left.set_ylim(len(cells) - 0.4, -0.6)
-    left.set_xlim(-0.02, 1.02)
-    left.set_xlabel(f"success, n = {rows[0].n} per cell and task, 95 % intervals")
-    right.set_xscale("log")
+def _panel(axes: Any, task: str, cells: Sequence[str], rows: Mapping[str, CellResult]) -> None:
+    """Success on one task."""
+    for line, cell in enumerate(cells):
+        row = rows[cell]
+        shape, color, fill = _VERDICTS[row.verdict]
+        axes.plot([row.low, row.high], [line] * 2, color=COLORS[color], linewidth=2, alpha=0.3, solid_capstyle="butt")
+        if row.comparison is not None:
+            rate = rows[row.comparison.against].rate
+            axes.plot([rate] * 2, [line - 0.4, line + 0.4], color=COLORS["orange"], linewidth=1.0)
+        face = COLORS[color] if fill else "white"
+        axes.plot([row.rate], [line], shape, color=COLORS[color], markerfacecolor=face, markersize=5, clip_on=False)
+    axes.set_title(task, fontsize=9, color=COLORS["ink"])
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
+    axes.set_xlabel("success")
+    axes.grid(axis="x")
+
+
+def _clock(axes: Any, cells: Sequence[str], rows: Sequence[CellResult]) -> None:
+    """Axis of times, and what is common to all panels: names, and lines between policies."""
+    axes.set_xscale("log")
     low, high = (bound(row.p50_ms for row in rows) for bound in (min, max))
-    right.set_xlim(0.7 * low, 1.4 * high)
-    plain_log_ticks(right.xaxis, 0.7 * low, 1.4 * high)
-    right.set_xlabel("median time of a decision [ms]")
-    for axes in (left, right):
-        axes.grid(axis="x")
+    axes.set_xlim(0.7 * low, 1.4 * high)
+    plain_log_ticks(axes.xaxis, 0.7 * low, 1.4 * high)
+    axes.set_title("a decision", fontsize=9, color=COLORS["ink"])
+    axes.set_xlabel("median time [ms]")
+    axes.grid(axis="x")
+    axes.set_yticks(range(len(cells)), cells, fontsize=8)
+    axes.set_ylim(len(cells) - 0.4, -0.6)
+    for line, (one, other) in enumerate(pairwise(cell.split(":")[0] for cell in cells)):
+        if one != other:
+            for panel in axes.figure.axes:
+                panel.axhline(line + 0.5, color=COLORS["muted"], linewidth=0.5)
+
+
+def _key(figure: Any, verdicts: Collection[Verdict], n: int) -> None:
+    """What the marks mean."""
+    from matplotlib.lines import Line2D
+
+    marks = []
+    for verdict, (shape, color, fill) in _VERDICTS.items():
+        if verdict in verdicts:
+            face = COLORS[color] if fill else "white"
+            marks.append(
+                Line2D([], [], color=COLORS[color], marker=shape, markerfacecolor=face, linestyle="", markersize=5)
+            )
+    words = [verdict for verdict in _VERDICTS if verdict in verdicts]
+    figure.legend(
+        marks, words, loc="outside upper right", ncols=len(words), frameon=False, fontsize=8,
+        title=f"{n} paired episodes per point, 95 % intervals", title_fontsize=8,
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from robostack.evaluation.schema import Count, Metrics, Positive, Rate
 from robostack.evaluation.stats import wilson
 
 ALPHA = 0.05  # one-sided level of the test for non-inferiority
+Verdict = Literal["reference", "not worse", "undecided", "worse"]
 
 
 class Comparison(Metrics):
@@ -65,6 +66,15 @@ class CellResult(Metrics):
     def rate(self) -> float:
         """Success rate."""
         return self.k / self.n
+
+    @property
+    def verdict(self) -> Verdict:
+        """A word on the comparison."""
+        if self.comparison is None:
+            return "reference"
+        if self.comparison.non_inferior:
+            return "not worse"
+        return "worse" if self.comparison.high < 0 else "undecided"
 
 
 class BenchResult(Metrics):

@@ -7,7 +7,7 @@ import torch
 from robostack.data.arrays import EpisodeArrays
 from robostack.errors import DataError
 from robostack.evaluation.bench.latency import Cost, Timed, measure
-from robostack.evaluation.bench.page import verdict, write_bench_page
+from robostack.evaluation.bench.page import write_bench_page
 from robostack.evaluation.bench.plots import write_overview
 from robostack.evaluation.bench.result import BenchResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell
@@ -100,7 +100,8 @@ def test_a_row_holds_rates_costs_and_the_comparison():
     ],
 )
 def test_the_verdict_follows_the_interval(first, second, word):
-    assert verdict(result_of(first, second).rows[1])[0] == word
+    reference, other = result_of(first, second).rows
+    assert (reference.verdict, other.verdict) == ("reference", word)
 
 
 def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
