@@ -1,4 +1,4 @@
-"""The page of a comparison: success against latency, then every cell with its evidence."""
+"""The page of a comparison: all cells at a glance, then per task success against latency and every cell's evidence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from robostack.data.atomic import write_atomic
-from robostack.evaluation.bench.plots import success_against_latency
+from robostack.evaluation.bench.plots import overview, success_against_latency
 from robostack.evaluation.bench.result import ALPHA, BenchResult, CellResult, Verdict
 from robostack.evaluation.html import Child, Html, join, table, tag
 from robostack.evaluation.page import document, plot, section, small, tile
@@ -21,6 +21,7 @@ def write_bench_page(path: Path | str, result: BenchResult) -> None:
     sections = (
         _header(result),
         _tiles(result),
+        section("All tasks", plot("Success of every cell, and the time of a decision", overview(result.rows))),
         *(_task(task, [r for r in result.rows if r.task == task], result) for task in result.outcomes),
         _legend(result),
     )

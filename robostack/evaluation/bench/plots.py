@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -20,6 +21,7 @@ _VERDICTS: dict[Verdict, tuple[str, str, bool]] = {  # shape, colour, filled
     "worse": ("v", "ink", True),
 }
 _ROW_IN = 0.21
+_OVERVIEW = "bench-overview"
 _PLACES = ((6, 5), (6, -11), (-12, 5), (-12, -11), (0, 9), (0, -16))  # Of a number beside its point [pt].
 
 
@@ -57,14 +59,26 @@ def _neighbours(row: CellResult, others: Sequence[CellResult]) -> int:
 
 
 def write_overview(path: Path, rows: Sequence[CellResult]) -> None:
-    """A picture (PNG) of all cells, one per line: success on each task, then the time of a decision.
+    """``overview`` as a picture (PNG)."""
+    with _overview(rows) as figure:
+        figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+
+
+def overview(rows: Sequence[CellResult]) -> str:
+    """All cells, one per line: success on each task, then the time of a decision.
 
     The mark of a point says how it compares with its reference, whose rate is a bar in its line.
     """
+    with _overview(rows) as figure:
+        return svg_of(figure, _OVERVIEW, "Success of every cell on every task, and the median time of its decisions")
+
+
+@contextmanager
+def _overview(rows: Sequence[CellResult]) -> Iterator[Any]:
     cells = list(dict.fromkeys(row.cell for row in rows))
     tasks = list(dict.fromkeys(row.task for row in rows))
     size = {"height": 1.15 + _ROW_IN * len(cells), "width": 5.0 + 1.7 * len(tasks)}
-    with figure_of("bench-overview", **size) as (figure, axes):
+    with figure_of(_OVERVIEW, **size) as (figure, axes):
         figure.clear()
         *panels, clock = figure.subplots(1, len(tasks) + 1, sharey=True, width_ratios=[1.0] * len(tasks) + [1.3])
         for task, axes in zip(tasks, panels, strict=True):
@@ -75,7 +89,7 @@ def write_overview(path: Path, rows: Sequence[CellResult]) -> None:
             clock.plot([median(times)], [line], "o", color=COLORS["ink"], markersize=4)
         _clock(clock, cells, rows)
         _key(figure, {row.verdict for row in rows}, rows[0].n)
-        figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+        yield figure
 
 
 def _panel(axes: Any, task: str, cells: Sequence[str], rows: Mapping[str, CellResult]) -> None:
@@ -87,7 +101,7 @@ def _panel(axes: Any, task: str, cells: Sequence[str], rows: Mapping[str, CellRe
         if row.comparison is not None:
             rate = rows[row.comparison.against].rate
             axes.plot([rate] * 2, [line - 0.4, line + 0.4], color=COLORS["orange"], linewidth=1.0)
-        face = COLORS[color] if fill else "white"
+        face = COLORS[color] if fill else "none"
         axes.plot([row.rate], [line], shape, color=COLORS[color], markerfacecolor=face, markersize=5, clip_on=False)
     axes.set_title(task, fontsize=9, color=COLORS["ink"])
     axes.set_xlim(-0.04, 1.04)
@@ -120,7 +134,7 @@ def _key(figure: Any, verdicts: Collection[Verdict], n: int) -> None:
     marks = []
     for verdict, (shape, color, fill) in _VERDICTS.items():
         if verdict in verdicts:
-            face = COLORS[color] if fill else "white"
+            face = COLORS[color] if fill else "none"
             marks.append(
                 Line2D([], [], color=COLORS[color], marker=shape, markerfacecolor=face, linestyle="", markersize=5)
             )
