@@ -7,6 +7,7 @@ written after every task, because all of them can take a day.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from concurrent.futures import Executor as Pool
@@ -209,6 +210,7 @@ def _outcome(report: Any) -> Outcome:
         decisions=sum(r.decisions for r in rollouts),
         steps=sum(r.steps for r in rollouts),
         evaluations=float(sum(r.evaluations for r in rollouts)) if counted else None,
+        score=None if math.isnan(report.mean_score) else report.mean_score,
     )
 
 

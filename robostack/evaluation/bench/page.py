@@ -60,15 +60,16 @@ def _tiles(result: BenchResult) -> Html:
 
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
     chart = plot("Success against the time of a decision", success_against_latency(task, rows))
+    scored = any(row.score is not None for row in rows)
     head = (
-        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "NFE",
-        "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar",
+        "", "Cell", "Success", "95 % interval", *(["Score"] if scored else []), f"Margin {result.margin:g}",
+        "p50 ms", "p99 ms", "NFE", "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar",
     )  # fmt: skip
     numbers = {row.cell: str(number) for number, row in enumerate(rows, 1)}
-    return section(task, chart, table(head, (_cells(numbers, row) for row in rows)))
+    return section(task, chart, table(head, (_cells(numbers, row, scored) for row in rows)))
 
 
-def _cells(numbers: Mapping[str, str], row: CellResult) -> list[Child]:
+def _cells(numbers: Mapping[str, str], row: CellResult, scored: bool) -> list[Child]:
     found = row.comparison
     rest: list[Child] = ["–"] * 3
     if found is not None:
@@ -80,6 +81,7 @@ def _cells(numbers: Mapping[str, str], row: CellResult) -> list[Child]:
         tag("code", row.cell),
         f"{row.k}/{row.n}",
         f"{row.low:.2f}–{row.high:.2f}",
+        *([_number(row.score)] if scored else []),
         tag("span", row.verdict, class_=_MARKS[row.verdict]),
         f"{row.p50_ms:.1f}",
         f"{row.p99_ms:.1f}",
@@ -100,6 +102,7 @@ def _legend(result: BenchResult) -> Html:
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
         f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
+        "Score: the mean of the environment's own measure of an episode, where it has one.",
         "NFE: evaluations of the network per decision, then per executed action.",
         "Against: the number of the other cell. Differences are in points of success, with 95 % intervals; McNemar: p.",
     )

@@ -44,6 +44,7 @@ class CellResult(Metrics):
 
     Attributes:
         per_decision, per_action: network evaluations; None where the policy does not tell.
+        score: mean of the environment's own measure of an episode; None where it has none.
     """
 
     task: str
@@ -61,6 +62,7 @@ class CellResult(Metrics):
     per_action: Positive | None = None
     failures: dict[str, Count]
     comparison: Comparison | None = None
+    score: float | None = None
 
     @property
     def rate(self) -> float:
@@ -104,6 +106,7 @@ class Outcome:
         failures: code -> count.
         decisions, steps: over all episodes.
         evaluations: of the network, over all episodes; None where the policy does not tell.
+        score: mean over the episodes; None where the environment has none.
     """
 
     successes: Sequence[bool]
@@ -111,6 +114,7 @@ class Outcome:
     decisions: int
     steps: int
     evaluations: float | None
+    score: float | None = None
 
 
 def row(task: str, cell: Cell, outcomes: Mapping[str, Outcome], cost: Cost, margin: float) -> CellResult:
@@ -135,6 +139,7 @@ def row(task: str, cell: Cell, outcomes: Mapping[str, Outcome], cost: Cost, marg
         per_action=evaluations / own.steps if evaluations is not None and own.steps else None,
         failures=dict(own.failures),
         comparison=_compare(cell.against, outcomes[cell.against], own, margin) if cell.against else None,
+        score=own.score,
     )
 
 

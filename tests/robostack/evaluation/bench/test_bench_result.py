@@ -112,6 +112,15 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
 
 
+def test_the_page_shows_scores_where_the_environment_has_them(tmp_path):
+    plain = result_of([True], [True])
+    scored = plain.model_copy(update={"rows": tuple(r.model_copy(update={"score": 0.876}) for r in plain.rows)})
+    for result, shown in ((plain, False), (scored, True)):
+        write_bench_page(tmp_path / "report.html", result)
+        page = (tmp_path / "report.html").read_text()
+        assert ("<th>Score</th>" in page, ">0.88<" in page) == (shown, shown)
+
+
 def test_the_picture_has_a_line_per_cell_and_equal_results_give_equal_bytes(tmp_path):
     rows = result_of([True] * 40, [True] * 39 + [False]).rows
     write_overview(tmp_path / "a.png", rows)
