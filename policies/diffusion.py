@@ -350,8 +350,7 @@ class BoundDenoiser:
         self, x: Float[Tensor, "B Tp Da"], steps: Sequence[tuple[int, StepCoefs]], noise: Sequence[Tensor | None]
     ) -> Float[Tensor, "B Tp Da"]:
         """Take sampler steps (k, coefficients), each with its noise: in one call of an engine, otherwise one by one."""
-        engine = self.policy.hot
-        if engine is None or self._hot is None or (not engine.multistep and any(c.before for _, c in steps)):
+        if self._hot is None:
             return walk(self, x, steps, noise)
         return self._hot.descend(x, self.policy.hot_steps(steps), noise, clip=self.policy.cfg.clip)
 

@@ -44,11 +44,9 @@ class Engine(Protocol):
 
     Attributes:
         plans: whether it runs the plans of block-wise caching.
-        multistep: whether its descents may use the estimate of the step before.
     """
 
     plans: bool
-    multistep: bool
 
     def decision(self, steps: Float[Tensor, "B To Do"], context: Float[Tensor, "B C"], plan: Plan | None) -> Running:
         """A batch of decisions under a condition; with a plan only where ``plans`` says so."""

@@ -40,13 +40,13 @@ def precision(how: str) -> torch.dtype:
 
 @dataclass(frozen=True)
 class HotStep:
-    """One step of a descent: estimate at level k, then ``x = sum of coefs * (x0 clipped, x, eps, noise)``.
+    """One step of a descent: estimate at level k, ``x = sum of coefs * (x0 clipped, x, eps, noise) + before * x0'``.
 
     Attributes:
         k: diffusion step.
         split: x0 and eps from x and the prediction: ``x0 = split[0] x + split[1] pred``, ``eps = split[2] x + ...``.
         coefs: of x0, x, eps, noise.
-        before: coefficient of the x0 of the step before.
+        before: coefficient of x0', the clipped x0 of the step before.
     """
 
     k: int
@@ -61,7 +61,7 @@ class HotNetwork(ABC):
     It is a snapshot: weights that change later are not noticed.
     """
 
-    plans, multistep = True, False
+    plans = True
 
     def __init__(self, device: torch.device, dtype: torch.dtype):
         if device.type != "cpu":
@@ -104,6 +104,7 @@ class Session(ABC):
         self.x, self.pred = torch.zeros(lanes, rows, Da), torch.zeros(lanes, rows, Da)
         self.rows = inside
         self.programs: dict[Hashable, Program] = {}
+        self.before = torch.zeros_like(self.x)
         self.owner: HotDecision | None = None
         self._noise: dict[int, Tensor] = {}
 
@@ -115,10 +116,10 @@ class Session(ABC):
     def evaluation(self, program: Program, k: Level, instructions: Code | None) -> None:
         """Append ``pred = network(x, k)``, as straight-line code over blocks where that is given."""
 
-    def step(self, program: Program, index: int, step: HotStep, *, noisy: bool, clip: bool) -> None:
+    def step(self, program: Program, index: int, step: HotStep, *, noisy: bool, clip: bool, multistep: bool) -> None:
         """Append the sampler's step from pred; ``index`` is its place in the descent."""
-        tensors = (self.x, self.pred, self._drawn(index) if noisy else None)
-        program.add(Kind.STEP, (self.x.numel(), int(clip)), tensors, (*step.split, *step.coefs))
+        tensors = (self.x, self.pred, self._drawn(index) if noisy else None, self.before if multistep else None)
+        program.add(Kind.STEP, (self.x.numel(), int(clip)), tensors, (*step.split, *step.coefs, step.before))
 
     def run(self, program: Program, x: Tensor, noise: Sequence[Tensor | None] = ()) -> None:
         """Run a program on a chunk, with the noise of its steps."""
@@ -158,11 +159,13 @@ class HotDecision:
         key = (steps, None if plan is None else plan.updates, clip)
         if key not in session.programs:
             program, calls = session.programs.setdefault(key, Program()), 0
+            multistep = any(step.before for step in steps)
             for index, step in enumerate(steps):
                 call = None if plan is None else position(plan, calls, step.k)
                 calls = 0 if call is None else call + 1
                 self._append(session, program, step.k, call)
-                session.step(program, index, step, noisy=noise[index] is not None, clip=clip)
+                noisy = noise[index] is not None
+                session.step(program, index, step, noisy=noisy, clip=clip, multistep=multistep)
         session.run(session.programs[key], x, noise)
         return session.x[:, session.rows].clone()
 

@@ -30,7 +30,7 @@ typedef uint32_t Bits __attribute__((vector_size(64)));
 struct Op {
   int64_t kind;
   int64_t n[12];
-  float f[8];
+  float f[10];
   void* p[9];
 };
 
@@ -333,17 +333,23 @@ void cross_attention(const Op& op, const Team& team) {
   }
 }
 
-// x = f4 clip(x0) + f5 x + f6 eps + f7 noise, where x0 = f0 x + f1 pred and eps = f2 x + f3 pred.
+// x = f4 clip(x0) + f5 x + f6 eps + f7 noise + f8 before, where x0 = f0 x + f1 pred and eps = f2 x + f3 pred;
+// clip(x0) is the next step's before.
 void step(const Op& op) {
   float* x = static_cast<float*>(op.p[0]);
   const float* pred = static_cast<const float*>(op.p[1]);
   const float* noise = static_cast<const float*>(op.p[2]);
+  float* before = static_cast<float*>(op.p[3]);
   const float* f = op.f;
   for (int64_t j = 0; j < op.n[0]; ++j) {
     float x0 = f[0] * x[j] + f[1] * pred[j];
     const float eps = f[2] * x[j] + f[3] * pred[j];
     if (op.n[1]) x0 = std::min(std::max(x0, -1.0f), 1.0f);
     x[j] = f[4] * x0 + f[5] * x[j] + f[6] * eps + (noise ? f[7] * noise[j] : 0.0f);
+    if (before) {
+      if (f[8] != 0.0f) x[j] += f[8] * before[j];  // A descent's first step must not see what the last one left.
+      before[j] = x0;
+    }
   }
 }
 

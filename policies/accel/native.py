@@ -32,7 +32,7 @@ _SOURCE = Path(__file__).with_name("native.cpp")
 _FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC", "-std=c++17")
 _HUGE, _LINE = 2 << 20, 64
 _WEIGHTS = (torch.float32, torch.bfloat16)
-_SIZES, _VALUES, _TENSORS = 12, 8, 9
+_SIZES, _VALUES, _TENSORS = 12, 10, 9
 _OP = np.dtype([("kind", "i8"), ("n", "i8", _SIZES), ("f", "f4", _VALUES), ("p", "u8", _TENSORS)])
 
 

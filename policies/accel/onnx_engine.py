@@ -27,7 +27,7 @@ class OnnxEngine:
     It is a snapshot: weights that change later are not noticed.
     """
 
-    plans, multistep = False, True
+    plans = False
 
     def __init__(self, net: Network):
         require_onnx(net)

@@ -70,7 +70,7 @@ class Descent:
 class TorchEngine:
     """The loop on static buffers in eager mode, one ``Descent`` per list of steps, shape and number of threads."""
 
-    plans, multistep = False, True
+    plans = False
 
     def __init__(self, net: Network):
         self.net, self.tables = net, Tables(net)

@@ -103,6 +103,18 @@ def test_native_decisions_are_those_of_the_network(demos, observe, sampler, valu
         np.testing.assert_allclose(act(policy, observe), plain, atol=1e-5 * max(1.0, np.abs(plain).max()))
 
 
+def test_a_multistep_descent_begins_without_the_estimates_of_the_last_one(demos, observe):
+    policy = make(demos)
+    policy.use_sampler(SAMPLERS["dpmpp5"])
+    policy.accelerate("native")
+    before = act(policy, observe)
+    session = policy.hot.session(3, policy.cfg.Tp)
+    assert session.before.any()
+    with torch.inference_mode():
+        session.before.fill_(torch.nan)
+    np.testing.assert_array_equal(act(policy, observe), before)
+
+
 def test_threads_share_the_work_without_changing_a_bit(demos, observe):
     policy, before, found = make(demos, network=UnetCfg((24, 40), groups=8, step_dim=8)), torch.get_num_threads(), []
     policy.accelerate("native")
