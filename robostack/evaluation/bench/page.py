@@ -21,7 +21,7 @@ def write_bench_page(path: Path | str, result: BenchResult) -> None:
     sections = (
         _header(result),
         _tiles(result),
-        section("All tasks", plot("Success of every cell, and the time of a decision", overview(result.rows))),
+        *([_overview(result)] if len(result.outcomes) > 1 else []),
         *(_task(task, [r for r in result.rows if r.task == task], result) for task in result.outcomes),
         _legend(result),
     )
@@ -56,6 +56,10 @@ def _tiles(result: BenchResult) -> Html:
         tile("Fastest decision", [f"{fastest.p50_ms:.1f}", small(" ms")], f"{fastest.cell} on {fastest.task}"),
         class_="tiles",
     )
+
+
+def _overview(result: BenchResult) -> Html:
+    return section("All tasks", plot("Success of every cell, and the time of a decision", overview(result.rows)))
 
 
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
