@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +22,8 @@ _VERDICTS: dict[Verdict, tuple[str, str, bool]] = {  # shape, colour, filled
 }
 _ROW_IN = 0.21
 _OVERVIEW = "bench-overview"
-_PLACES = ((6, 5), (6, -11), (-12, 5), (-12, -11), (0, 9), (0, -16))  # Of a number beside its point [pt].
+_NUMBER_PT, _SUCCESS_PT = 9, 160  # Heights of a number, and of the axis from 0 to 1.
+_WIDE = 0.03  # Width of a number, as a share of the axis.
 
 
 def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
@@ -30,7 +31,7 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
 
     Cells are numbered in the order of the table, because a dozen labels would cover the points.
     """
-    policies = list(dict.fromkeys(row.cell.split(":")[0] for row in rows))
+    policies, offsets = list(dict.fromkeys(row.cell.split(":")[0] for row in rows)), _offsets(rows)
     with figure_of(f"bench-{name}", height=3.2, width=8.4) as (figure, axes):
         for number, row in enumerate(rows, 1):
             policy = row.cell.split(":")[0]
@@ -38,8 +39,8 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
             axes.plot([row.p50_ms] * 2, [row.low, row.high], color=color, linewidth=3, alpha=0.3, solid_capstyle="butt")
             mark = _MARKS[policies.index(policy) % len(_MARKS)]
             axes.plot([row.p50_ms], [row.rate], mark, color=color, markersize=5)
-            place = _PLACES[_neighbours(row, rows[: number - 1]) % len(_PLACES)]
-            axes.annotate(str(number), (row.p50_ms, row.rate), place, textcoords="offset points", size=8)
+            at, place = (row.p50_ms, row.rate), (0, offsets[row.cell])
+            axes.annotate(str(number), at, place, textcoords="offset points", size=8, ha="center", va="center")
         for index, policy in enumerate(policies):
             axes.plot([], [], _MARKS[index % len(_MARKS)], color=COLORS["muted"], markersize=5, label=policy)
         axes.set_xscale("log")
@@ -53,9 +54,19 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
         return svg_of(figure, f"bench-{name}", "Success rate over the median latency of a decision, per cell")
 
 
-def _neighbours(row: CellResult, others: Sequence[CellResult]) -> int:
-    """How many of the others are so close that their numbers would lie on each other."""
-    return sum(abs(math.log(row.p50_ms / o.p50_ms)) < 0.15 and abs(row.rate - o.rate) < 0.06 for o in others)
+def _offsets(rows: Sequence[CellResult]) -> dict[str, int]:
+    """How far above its point the number of a cell is to stand [pt], so that none lies on another."""
+    first, last = (math.log(bound(row.p50_ms for row in rows)) for bound in (min, max))
+    gap = _WIDE * max(last - first, 1.0)
+    placed: list[tuple[float, float]] = []
+    offsets = {}
+    for row in sorted(rows, key=lambda row: row.p50_ms):
+        x, y, away = math.log(row.p50_ms), _SUCCESS_PT * row.rate, 1 if row.rate < 0.3 else -1
+        near = [height for at, height in placed if x - at < gap]
+        tried = (away * (10 + _NUMBER_PT * level) for level in itertools.count())
+        offsets[row.cell] = next(o for o in tried if all(abs(y + o - height) >= _NUMBER_PT for height in near))
+        placed.append((x, y + offsets[row.cell]))
+    return offsets
 
 
 def write_overview(path: Path, rows: Sequence[CellResult]) -> None:
@@ -121,7 +132,7 @@ def _clock(axes: Any, cells: Sequence[str], rows: Sequence[CellResult]) -> None:
     axes.grid(axis="x")
     axes.set_yticks(range(len(cells)), cells, fontsize=8)
     axes.set_ylim(len(cells) - 0.4, -0.6)
-    for line, (one, other) in enumerate(pairwise(cell.split(":")[0] for cell in cells)):
+    for line, (one, other) in enumerate(itertools.pairwise(cell.split(":")[0] for cell in cells)):
         if one != other:
             for panel in axes.figure.axes:
                 panel.axhline(line + 0.5, color=COLORS["muted"], linewidth=0.5)
