@@ -61,9 +61,10 @@ def _offsets(rows: Sequence[CellResult]) -> dict[str, int]:
     placed: list[tuple[float, float]] = []
     offsets = {}
     for row in sorted(rows, key=lambda row: row.p50_ms):
-        x, y, away = math.log(row.p50_ms), _SUCCESS_PT * row.rate, 1 if row.rate < 0.3 else -1
+        x, y = math.log(row.p50_ms), _SUCCESS_PT * row.rate
         near = [height for at, height in placed if x - at < gap]
-        tried = (away * (10 + _NUMBER_PT * level) for level in itertools.count())
+        ways = [way for way, free in ((-1, row.rate > 0.15), (1, row.rate < 0.85)) if free]
+        tried = (way * (10 + _NUMBER_PT * level) for level in itertools.count() for way in ways)
         offsets[row.cell] = next(o for o in tried if all(abs(y + o - height) >= _NUMBER_PT for height in near))
         placed.append((x, y + offsets[row.cell]))
     return offsets
