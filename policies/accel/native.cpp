@@ -30,7 +30,7 @@ typedef uint32_t Bits __attribute__((vector_size(64)));
 struct Op {
   int64_t kind;
   int64_t n[12];
-  float f[10];
+  float f[10];  // An even number: what follows is aligned to eight bytes, here and in native.py.
   void* p[9];
 };
 

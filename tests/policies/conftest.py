@@ -265,3 +265,20 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture
+def require_own_streams():
+    """Asserts that a lane which is reset begins its noise again, and that the other lane goes on with its own."""
+
+    def check(policy, obs):
+        policy.reset(np.ones(2, bool), np.array([1, 2]))
+        first, second = policy.infer(obs).actions, policy.infer(obs).actions
+        policy.reset(np.ones(2, bool), np.array([1, 2]))
+        policy.infer(obs)
+        policy.reset(np.array([True, False]), np.array([1, 0]))
+        again = policy.infer(obs).actions
+        np.testing.assert_array_equal(again[0], first[0])
+        np.testing.assert_array_equal(again[1], second[1])
+
+    return check

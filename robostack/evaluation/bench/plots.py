@@ -108,18 +108,23 @@ def _panel(axes: Any, task: str, cells: Sequence[str], rows: Mapping[str, CellRe
     """Success on one task."""
     for line, cell in enumerate(cells):
         row = rows[cell]
-        shape, color, fill = _VERDICTS[row.verdict]
-        axes.plot([row.low, row.high], [line] * 2, color=COLORS[color], linewidth=2, alpha=0.3, solid_capstyle="butt")
+        mark = _mark(row.verdict)
+        axes.plot([row.low, row.high], [line] * 2, color=mark["color"], linewidth=2, alpha=0.3, solid_capstyle="butt")
         if row.comparison is not None:
             rate = rows[row.comparison.against].rate
             axes.plot([rate] * 2, [line - 0.4, line + 0.4], color=COLORS["orange"], linewidth=1.0)
-        face = COLORS[color] if fill else "none"
-        axes.plot([row.rate], [line], shape, color=COLORS[color], markerfacecolor=face, markersize=5, clip_on=False)
+        axes.plot([row.rate], [line], clip_on=False, **mark)
     axes.set_title(task, fontsize=9, color=COLORS["ink"])
     axes.set_xlim(-0.04, 1.04)
     axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
     axes.set_xlabel("success")
     axes.grid(axis="x")
+
+
+def _mark(verdict: Verdict) -> dict[str, Any]:
+    shape, color, filled = _VERDICTS[verdict]
+    face = COLORS[color] if filled else "none"
+    return {"marker": shape, "color": COLORS[color], "markerfacecolor": face, "markersize": 5, "linestyle": ""}
 
 
 def _clock(axes: Any, cells: Sequence[str], rows: Sequence[CellResult]) -> None:
@@ -143,14 +148,8 @@ def _key(figure: Any, verdicts: Collection[Verdict], n: int) -> None:
     """What the marks mean."""
     from matplotlib.lines import Line2D
 
-    marks = []
-    for verdict, (shape, color, fill) in _VERDICTS.items():
-        if verdict in verdicts:
-            face = COLORS[color] if fill else "none"
-            marks.append(
-                Line2D([], [], color=COLORS[color], marker=shape, markerfacecolor=face, linestyle="", markersize=5)
-            )
     words = [verdict for verdict in _VERDICTS if verdict in verdicts]
+    marks = [Line2D([], [], **_mark(verdict)) for verdict in words]
     figure.legend(
         marks, words, loc="outside upper right", ncols=len(words), frameon=False, fontsize=8,
         title=f"{n} paired episodes per point, 95 % intervals", title_fontsize=8,

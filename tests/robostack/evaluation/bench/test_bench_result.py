@@ -112,6 +112,15 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):
     assert not re.search(r"(src|href)=\"(https?:)?//", page)
 
 
+def test_the_page_of_several_tasks_begins_with_all_of_them(tmp_path):
+    one = result_of([True], [True])
+    rows = (*one.rows, *(r.model_copy(update={"task": "pick"}) for r in one.rows))
+    two = one.model_copy(update={"rows": rows, "outcomes": one.outcomes | {"pick": one.outcomes["push"]}})
+    for result, shown in ((one, False), (two, True)):
+        write_bench_page(tmp_path / "report.html", result)
+        assert ("All tasks" in (tmp_path / "report.html").read_text()) == shown
+
+
 def test_the_page_shows_scores_where_the_environment_has_them(tmp_path):
     plain = result_of([True], [True])
     scored = plain.model_copy(update={"rows": tuple(r.model_copy(update={"score": 0.876}) for r in plain.rows)})
