@@ -148,7 +148,7 @@ def _key(figure: Any, verdicts: Collection[Verdict], n: int) -> None:
     """What the marks mean."""
     from matplotlib.lines import Line2D
 
-    words = [verdict for verdict in _VERDICTS if verdict in verdicts]
+    words: list[Verdict] = [verdict for verdict in _VERDICTS if verdict in verdicts]
     marks = [Line2D([], [], **_mark(verdict)) for verdict in words]
     figure.legend(
         marks, words, loc="outside upper right", ncols=len(words), frameon=False, fontsize=8,
