@@ -7,7 +7,6 @@ written after every task, because all of them can take a day.
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Sequence
 from concurrent.futures import Executor as Pool
@@ -204,13 +203,14 @@ def _train(settings: Settings, plan: stages.Plan, dataset: Path, folder: RunPath
 def _outcome(report: Any) -> Outcome:
     rollouts = report.rollouts
     counted = all(r.evaluations is not None for r in rollouts)
+    scores = [r.score for r in rollouts]
     return Outcome(
         successes=[r.success for r in rollouts],
         failures=report.failures,
         decisions=sum(r.decisions for r in rollouts),
         steps=sum(r.steps for r in rollouts),
         evaluations=float(sum(r.evaluations for r in rollouts)) if counted else None,
-        score=None if math.isnan(report.mean_score) else report.mean_score,
+        scores=scores if None not in scores else None,
     )
 
 

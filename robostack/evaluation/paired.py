@@ -1,8 +1,8 @@
 """Two policies on the same seeds: is the second one worse?
 
-Episodes are paired by seed, so that a difference of rates is judged by the episodes in which the two disagree.
-McNemar (1947), exact form; Newcombe (1998), Improved confidence intervals for the difference between binomial
-proportions based on paired data, Statistics in Medicine 17, method 10.
+Episodes are paired by seed, so that a difference of rates is judged by the episodes in which the two disagree, and one
+of scores by the differences per episode (Student's t). McNemar (1947), exact form; Newcombe (1998), Improved confidence
+intervals for the difference between binomial proportions based on paired data, Statistics in Medicine 17, method 10.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from robostack.errors import ConfigError
 from robostack.evaluation.stats import Interval, binomial_cdf, wilson
@@ -74,9 +75,7 @@ class Paired:
         Raises:
             ConfigError: a margin that is not in (0, 1).
         """
-        if not 0 < margin < 1:
-            raise ConfigError(f"margin={margin}: must be between 0 and 1, usually 0.05")
-        return self.interval(1 - 2 * alpha).low > -margin
+        return _above(self.interval(1 - 2 * alpha).low, margin)
 
     def _correlation(self) -> float:
         """Newcombe's phi: corrected for continuity where it would shorten the interval."""
@@ -86,3 +85,41 @@ class Paired:
             return 0.0
         cross = a * d - b * c
         return (max(cross - self.n / 2, 0.0) if cross > 0 else cross) / math.sqrt(product)
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """Differences of a score over the common seeds, the second's less the first's; at least two."""
+
+    differences: tuple[float, ...]
+
+    @classmethod
+    def of(cls, first: Sequence[float], second: Sequence[float]) -> PairedScores:
+        """Subtract two lists of scores, one entry per seed; raises ConfigError unless they match."""
+        if len(first) != len(second) or len(first) < 2:
+            counts = f"{len(first)} and {len(second)}"
+            raise ConfigError(f"scores of {counts} episodes cannot be paired: run both on the same seeds, two or more")
+        return cls(tuple(b - a for a, b in zip(first, second, strict=True)))
+
+    @property
+    def difference(self) -> float:
+        """Mean score of the second less that of the first."""
+        return fmean(self.differences)
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Student's interval of ``difference``."""
+        from scipy.stats import t
+
+        n = len(self.differences)
+        half = float(t.ppf(0.5 + confidence / 2, n - 1)) * stdev(self.differences) / math.sqrt(n)
+        return Interval(self.difference - half, self.difference + half)
+
+    def non_inferior(self, margin: float, alpha: float = 0.05) -> bool:
+        """As ``Paired.non_inferior``; ``margin`` in units of the score."""
+        return _above(self.interval(1 - 2 * alpha).low, margin)
+
+
+def _above(bound: float, margin: float) -> bool:
+    if not 0 < margin < 1:
+        raise ConfigError(f"margin={margin}: must be between 0 and 1, usually 0.05")
+    return bound > -margin

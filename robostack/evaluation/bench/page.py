@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robostack.data.atomic import write_atomic
 from robostack.evaluation.bench.plots import overview, success_against_latency
-from robostack.evaluation.bench.result import ALPHA, BenchResult, CellResult, Verdict
+from robostack.evaluation.bench.result import ALPHA, BenchResult, CellResult, Difference, Verdict
 from robostack.evaluation.html import Child, Html, join, table, tag
 from robostack.evaluation.page import document, plot, section, small, tile
 
@@ -64,37 +64,54 @@ def _overview(result: BenchResult) -> Html:
 
 def _task(task: str, rows: Sequence[CellResult], result: BenchResult) -> Html:
     chart = plot("Success against the time of a decision", success_against_latency(task, rows))
-    scored = any(row.score is not None for row in rows)
     head = (
-        "", "Cell", "Success", "95 % interval", *(["Score"] if scored else []), f"Margin {result.margin:g}",
-        "p50 ms", "p99 ms", "NFE", "per action", "GFLOP", "Weights", "Against", "Difference", "McNemar",
+        "", "Cell", "Success", "95 % interval", f"Margin {result.margin:g}", "p50 ms", "p99 ms", "NFE", "per action",
+        "GFLOP", "Weights", "Against", "Difference", "McNemar",
     )  # fmt: skip
     numbers = {row.cell: str(number) for number, row in enumerate(rows, 1)}
-    return section(task, chart, table(head, (_cells(numbers, row, scored) for row in rows)))
+    cells = table(head, (_cells(numbers, row) for row in rows))
+    scored = any(row.score is not None for row in rows)
+    return section(task, chart, cells, *([_scores(numbers, rows, result.margin)] if scored else []))
 
 
-def _cells(numbers: Mapping[str, str], row: CellResult, scored: bool) -> list[Child]:
+def _cells(numbers: Mapping[str, str], row: CellResult) -> list[Child]:
     found = row.comparison
-    rest: list[Child] = ["–"] * 3
-    if found is not None:
-        difference = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-        difference = difference.replace(" ", "\N{NO-BREAK SPACE}")
-        rest = [numbers[found.against], difference, f"{found.mcnemar:.2g}"]
     return [
         numbers[row.cell],
         tag("code", row.cell),
         f"{row.k}/{row.n}",
         f"{row.low:.2f}–{row.high:.2f}",
-        *([_number(row.score)] if scored else []),
-        tag("span", row.verdict, class_=_MARKS[row.verdict]),
+        _verdict(row.verdict),
         f"{row.p50_ms:.1f}",
         f"{row.p99_ms:.1f}",
         _number(row.per_decision),
         _number(row.per_action),
         f"{row.gflops:.3g}",
         f"{row.params / 1e6:.2f} M",
-        *rest,
+        *((numbers[found.against], _interval(found), f"{found.mcnemar:.2g}") if found else ("–", "–", "–")),
     ]
+
+
+def _scores(numbers: Mapping[str, str], rows: Sequence[CellResult], margin: float) -> Html:
+    """The environment's own measure, which two episodes that both fail can differ in."""
+    head = ("", "Cell", "Score", f"Margin {margin:g}", "Against", "Difference")
+
+    def cells(row: CellResult) -> list[Child]:
+        found = row.comparison.score if row.comparison else None
+        against = numbers[row.comparison.against] if row.comparison else "–"
+        rest = (_verdict(found.verdict), against, _interval(found)) if found else (_verdict("reference"), against, "–")
+        return [numbers[row.cell], tag("code", row.cell), _number(row.score), *rest]
+
+    return table(head, (cells(row) for row in rows))
+
+
+def _verdict(word: Verdict) -> Html:
+    return tag("span", word, class_=_MARKS[word])
+
+
+def _interval(found: Difference) -> str:
+    words = f"{100 * found.difference:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _number(value: float | None) -> str:
@@ -106,7 +123,8 @@ def _legend(result: BenchResult) -> Html:
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
         f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
-        "Score: the mean of the environment's own measure of an episode, where it has one.",
+        "Score: the mean of the environment's own measure of an episode, where it has one, and its difference in "
+        "hundredths, held against the margin by Student's interval of the paired differences.",
         "NFE: evaluations of the network per decision, then per executed action.",
         "Against: the number of the other cell. Differences are in points of success, with 95 % intervals; McNemar: p.",
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from statistics import fmean
+from typing import Any, Literal
 
 from robostack.evaluation.bench.latency import Cost
 from robostack.evaluation.bench.suite import Cell
-from robostack.evaluation.paired import Paired
+from robostack.evaluation.paired import Paired, PairedScores
 from robostack.evaluation.schema import Count, Metrics, Positive, Rate
 from robostack.evaluation.stats import wilson
 
@@ -18,25 +17,42 @@ ALPHA = 0.05  # one-sided level of the test for non-inferiority
 Verdict = Literal["reference", "not worse", "undecided", "worse"]
 
 
-class Comparison(Metrics):
-    """A cell against another on the same seeds.
+class Difference(Metrics):
+    """What a cell has above another on the same seeds.
 
     Attributes:
-        against: key of the other cell.
-        difference: of the success rates, this one's less the other's.
-        low, high: Newcombe's 95 % interval of it.
+        difference: this one's mean less the other's.
+        low, high: 95 % interval of it.
         bound: lower bound at one-sided 5 %; what is held against the margin.
-        mcnemar: p-value of "neither is better".
         non_inferior: ``bound`` lies above the negative margin.
     """
 
-    against: str
-    difference: Annotated[float, Field(ge=-1, le=1)]
-    low: Annotated[float, Field(ge=-1, le=1)]
-    high: Annotated[float, Field(ge=-1, le=1)]
-    bound: Annotated[float, Field(ge=-1, le=1)]
-    mcnemar: Rate
+    difference: float
+    low: float
+    high: float
+    bound: float
     non_inferior: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """A word on it."""
+        if self.non_inferior:
+            return "not worse"
+        return "worse" if self.high < 0 else "undecided"
+
+
+class Comparison(Difference):
+    """A cell against another on the same seeds: success rates, by Newcombe's interval.
+
+    Attributes:
+        against: key of the other cell.
+        mcnemar: p-value of "neither is better".
+        score: the same of the environment's own measure, by Student's interval; None where it has none.
+    """
+
+    against: str
+    mcnemar: Rate
+    score: Difference | None = None
 
 
 class CellResult(Metrics):
@@ -72,11 +88,7 @@ class CellResult(Metrics):
     @property
     def verdict(self) -> Verdict:
         """A word on the comparison."""
-        if self.comparison is None:
-            return "reference"
-        if self.comparison.non_inferior:
-            return "not worse"
-        return "worse" if self.comparison.high < 0 else "undecided"
+        return self.comparison.verdict if self.comparison else "reference"
 
 
 class BenchResult(Metrics):
@@ -106,7 +118,7 @@ class Outcome:
         failures: code -> count.
         decisions, steps: over all episodes.
         evaluations: of the network, over all episodes; None where the policy does not tell.
-        score: mean over the episodes; None where the environment has none.
+        scores: the environment's own measure, per seed; None where it has none.
     """
 
     successes: Sequence[bool]
@@ -114,7 +126,7 @@ class Outcome:
     decisions: int
     steps: int
     evaluations: float | None
-    score: float | None = None
+    scores: Sequence[float] | None = None
 
 
 def row(task: str, cell: Cell, outcomes: Mapping[str, Outcome], cost: Cost, margin: float) -> CellResult:
@@ -139,19 +151,32 @@ def row(task: str, cell: Cell, outcomes: Mapping[str, Outcome], cost: Cost, marg
         per_action=evaluations / own.steps if evaluations is not None and own.steps else None,
         failures=dict(own.failures),
         comparison=_compare(cell.against, outcomes[cell.against], own, margin) if cell.against else None,
-        score=own.score,
+        score=fmean(own.scores) if own.scores else None,
     )
 
 
 def _compare(against: str, other: Outcome, own: Outcome, margin: float) -> Comparison:
     pair = Paired.of(list(other.successes), list(own.successes))
-    low, high = pair.interval()
     return Comparison(
+        **_difference(pair, margin),
         against=against,
-        difference=pair.difference,
-        low=low,
-        high=high,
-        bound=pair.interval(1 - 2 * ALPHA).low,
         mcnemar=pair.mcnemar(),
-        non_inferior=pair.non_inferior(margin, ALPHA),
+        score=_compare_scores(other.scores, own.scores, margin),
     )
+
+
+def _compare_scores(other: Sequence[float] | None, own: Sequence[float] | None, margin: float) -> Difference | None:
+    if other is None or own is None or len(own) < 2:
+        return None
+    return Difference(**_difference(PairedScores.of(other, own), margin))
+
+
+def _difference(pair: Paired | PairedScores, margin: float) -> dict[str, Any]:
+    low, high = pair.interval()
+    return {
+        "difference": pair.difference,
+        "low": low,
+        "high": high,
+        "bound": pair.interval(1 - 2 * ALPHA).low,
+        "non_inferior": pair.non_inferior(margin, ALPHA),
+    }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robostack.errors import ConfigError
-from robostack.evaluation.paired import Paired
+from robostack.evaluation.paired import Paired, PairedScores
 from robostack.evaluation.stats import wilson
 
 
@@ -63,3 +63,28 @@ def test_the_interval_covers_at_least_nearly_its_confidence():
 def test_a_margin_must_be_a_share():
     with pytest.raises(ConfigError, match="margin"):
         Paired(1, 1, 1, 1).non_inferior(0.0)
+
+
+def test_scores_are_compared_by_the_paired_t_test():
+    from scipy.stats import ttest_rel
+
+    rng = np.random.default_rng(1)
+    first = rng.uniform(size=30)
+    second = first + rng.normal(-0.02, 0.1, size=30)
+    theirs = ttest_rel(second, first).confidence_interval(0.95)
+    pair = PairedScores.of(first.tolist(), second.tolist())
+    assert pair.difference == pytest.approx(second.mean() - first.mean())
+    assert pair.interval() == pytest.approx((theirs.low, theirs.high))
+
+
+def test_scores_that_hardly_differ_are_non_inferior():
+    first = [0.5, 0.7, 0.9, 0.8]
+    assert PairedScores.of(first, [v - 0.04 for v in first]).non_inferior(0.05)
+    assert not PairedScores.of(first, [v - 0.06 for v in first]).non_inferior(0.05)
+    assert not PairedScores.of(first, [0.9, 0.3, 1.0, 0.7]).non_inferior(0.05)
+
+
+@pytest.mark.parametrize(("first", "second"), [([0.1, 0.2], [0.1]), ([0.1], [0.2]), ([], [])])
+def test_scores_that_cannot_be_paired_are_refused(first, second):
+    with pytest.raises(ConfigError, match="same seeds, two or more"):
+        PairedScores.of(first, second)

@@ -69,13 +69,13 @@ def test_too_short_episodes_are_refused():
         measure([Timed("a:b:c", Linear(), stride=1, plain=Linear())], arrays([1, 1]), decisions=2, threads=1)
 
 
-def outcome(successes):
-    return Outcome(successes, {"TIMEOUT": successes.count(False)}, decisions=10, steps=80, evaluations=100.0)
+def outcome(successes, scores=None):
+    return Outcome(successes, {"TIMEOUT": successes.count(False)}, 10, steps=80, evaluations=100.0, scores=scores)
 
 
-def result_of(first, second):
+def result_of(first, second, scores=(None, None)):
     cells = [Cell("p", "ddim10", "sync"), Cell("p", "rti", "rti", "p:ddim10:sync")]
-    outcomes = {cells[0].key: outcome(first), cells[1].key: outcome(second)}
+    outcomes = {cells[0].key: outcome(first, scores[0]), cells[1].key: outcome(second, scores[1])}
     rows = tuple(row("push", cell, outcomes, COST, 0.05) for cell in cells)
     kept = {"push": {key: list(o.successes) for key, o in outcomes.items()}}
     return BenchResult(
@@ -121,13 +121,26 @@ def test_the_page_of_several_tasks_begins_with_all_of_them(tmp_path):
         assert ("All tasks" in (tmp_path / "report.html").read_text()) == shown
 
 
+def test_scores_are_compared_where_the_environment_has_them():
+    second = [0.51, 0.69, 0.71, 0.88]
+    reference, other = result_of([True] * 4, [False] * 4, ([0.5, 0.7, 0.7, 0.9], second)).rows
+    assert (reference.score, other.score) == (pytest.approx(0.7), pytest.approx(sum(second) / 4))
+    assert other.comparison is not None
+    assert other.comparison.score is not None
+    assert (other.verdict, other.comparison.score.verdict) == ("worse", "not worse")
+
+
+@pytest.mark.parametrize("scores", [(None, None), ([0.5], [0.5])])
+def test_scores_of_fewer_than_two_episodes_are_not_compared(scores):
+    comparison = result_of([True], [True], scores).rows[1].comparison
+    assert comparison is not None
+    assert comparison.score is None
+
+
 def test_the_page_shows_scores_where_the_environment_has_them(tmp_path):
-    plain = result_of([True], [True])
-    scored = plain.model_copy(update={"rows": tuple(r.model_copy(update={"score": 0.876}) for r in plain.rows)})
-    for result, shown in ((plain, False), (scored, True)):
-        write_bench_page(tmp_path / "report.html", result)
-        page = (tmp_path / "report.html").read_text()
-        assert ("<th>Score</th>" in page, ">0.88<" in page) == (shown, shown)
+    for scores, shown in (((None, None), False), (([0.8, 0.7], [0.9, 0.6]), True)):
+        write_bench_page(tmp_path / "report.html", result_of([True] * 2, [True] * 2, scores))
+        assert ("<th>Score</th>" in (tmp_path / "report.html").read_text()) == shown
 
 
 def test_the_picture_has_a_line_per_cell_and_equal_results_give_equal_bytes(tmp_path):
