@@ -23,18 +23,14 @@ from robostack.cli.settings import Settings, load_settings
 from robostack.cli.targets import target
 from robostack.cli.workspace import RunPaths, open_workspace
 from robostack.errors import ConfigError, RobostackError, UnknownName
+from robostack.evaluation.bench.files import write_comparison
 from robostack.evaluation.bench.latency import Cost, Timed, measure
-from robostack.evaluation.bench.page import write_bench_page
-from robostack.evaluation.bench.plots import write_overview
 from robostack.evaluation.bench.result import BenchResult, CellResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell, PolicyRow, Suite, TaskRow
 from robostack.evaluation.rollouts import idle
-from robostack.evaluation.schema import write_json_atomic
 from robostack.runtime.execution import EXECUTORS
 from robostack.runtime.pool import worker_pool
 from robostack.task.benchmark import Task, load_task
-
-RESULT, PICTURE = "bench.json", "bench.png"
 
 
 def execute(args: Sequence[str]) -> int:
@@ -58,9 +54,7 @@ def execute(args: Sequence[str]) -> int:
                     outcomes[task.name], found = bench.compare(task)
                     rows += found
                     result = bench.result(rows, outcomes)
-                    write_json_atomic(paths.root / RESULT, result)
-                    write_bench_page(paths.report, result)
-                    write_overview(paths.root / PICTURE, rows)
+                    write_comparison(paths.root, result)
                     stage.result = f"{task.demos} demonstrations, {len(plans)} policies, {len(found)} cells x {suite.n}"
         for line in _lines(result):
             console.note(line)
@@ -164,7 +158,7 @@ class _Bench:
             margin=self.suite.margin,
             threads=self.settings["threads"],
             rows=tuple(rows),
-            outcomes={t: {key: list(o.successes) for key, o in cells.items()} for t, cells in outcomes.items()},
+            outcomes={task: {key: o.bits for key, o in cells.items()} for task, cells in outcomes.items()},
         )
 
 

@@ -103,10 +103,9 @@ VERBS: dict[str, Verb] = {
         Verb(
             "bench",
             "policies x samplers x executions on the same data, seeds and scenes",
-            "bench policies [key=value ...]",
+            "bench policies|join [key=value ...]",
             ("robostack bench policies", "robostack bench policies suite=full workers=16"),
             composed=False,
-            knobs="  robostack bench policies --help  lists the settings.",
         ),
         Verb(
             "doctor",
@@ -185,6 +184,15 @@ SUB_VERBS: dict[str, Verb] = {
             (
                 "robostack bench policies suite=small",
                 "robostack bench policies suite=full tasks=[push] policies=[unet] suite.n=200",
+            ),
+        ),
+        Verb(
+            "bench join",
+            "comparisons whose tasks were run apart -> one page, one picture, one JSON",
+            "bench join results=[<bench.json or folder>,...] [key=value ...]",
+            (
+                "robostack bench join results=[outputs/push,outputs/pick]",
+                "robostack bench join results=[docs/bench/drawer.json,outputs/bench_policies/mine] out=outputs/both",
             ),
         ),
         Verb(

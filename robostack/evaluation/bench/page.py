@@ -52,7 +52,7 @@ def _tiles(result: BenchResult) -> Html:
             "than the cell they are held against",
             first=True,
         ),
-        tile("Episodes", [f"{episodes}"], f"{result.rows[0].n} per cell, the same seeds in all"),
+        tile("Episodes", [f"{episodes}"], f"{result.episodes} per cell, the same seeds in all"),
         tile("Fastest decision", [f"{fastest.p50_ms:.1f}", small(" ms")], f"{fastest.cell} on {fastest.task}"),
         class_="tiles",
     )

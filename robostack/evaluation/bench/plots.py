@@ -106,8 +106,7 @@ def _overview(rows: Sequence[CellResult]) -> Iterator[Any]:
 
 def _panel(axes: Any, task: str, cells: Sequence[str], rows: Mapping[str, CellResult]) -> None:
     """Success on one task."""
-    for line, cell in enumerate(cells):
-        row = rows[cell]
+    for line, row in ((line, rows[cell]) for line, cell in enumerate(cells) if cell in rows):
         mark = _mark(row.verdict)
         axes.plot([row.low, row.high], [line] * 2, color=mark["color"], linewidth=2, alpha=0.3, solid_capstyle="butt")
         if row.comparison is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from robostack.evaluation.bench.latency import Cost
 from robostack.evaluation.bench.suite import Cell
@@ -96,17 +98,22 @@ class BenchResult(Metrics):
 
     Attributes:
         machine: what it ran on, in words.
-        outcomes: task -> cell -> success per seed, in the order of the seeds.
+        outcomes: task -> cell -> a 1 or a 0 for every seed, in the order of the seeds.
     """
 
-    schema_version: Literal["robostack.bench/1"] = "robostack.bench/1"
+    schema_version: Literal["robostack.bench/2"] = "robostack.bench/2"
     robostack: str
     suite: str
     machine: str
     margin: Rate
     threads: Count
     rows: tuple[CellResult, ...]
-    outcomes: dict[str, dict[str, list[bool]]]
+    outcomes: dict[str, dict[str, Annotated[str, Field(pattern="^[01]+$")]]]
+
+    @property
+    def episodes(self) -> int:
+        """Of each cell."""
+        return self.rows[0].n
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,11 @@ class Outcome:
     steps: int
     evaluations: float | None
     scores: Sequence[float] | None = None
+
+    @property
+    def bits(self) -> str:
+        """``successes`` as ones and zeros."""
+        return "".join("01"[success] for success in self.successes)
 
 
 def row(task: str, cell: Cell, outcomes: Mapping[str, Outcome], cost: Cost, margin: float) -> CellResult:

@@ -13,7 +13,7 @@ NEEDED = {"run": [SENTENCE], "gen": [SENTENCE], "demos": ["task=t"], "train": ["
 NEEDED |= {"gen_sample": [], "gen_verify": ["f"], "gen_explain": ["t"], "gen_library": []}
 NEEDED |= {"gen_multiply": ["task=t"], "gen_feedback": ["report=r"]}
 NEEDED |= {"gen_transfer": ["f"], "gen_asset": ["file=f", "name=n", "licence=MIT"]}
-NEEDED |= {"bench_policies": [], "export": ["checkpoint=c"], "convert": ["lerobot=l", "dataset=d"]}
+NEEDED |= {"bench_policies": [], "bench_join": [], "export": ["checkpoint=c"], "convert": ["lerobot=l", "dataset=d"]}
 GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 
 

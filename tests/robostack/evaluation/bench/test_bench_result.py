@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from robostack.data.arrays import EpisodeArrays
-from robostack.errors import DataError
+from robostack.errors import ConfigError, DataError
+from robostack.evaluation.bench.files import join_comparisons, read_comparison, write_comparison
 from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import write_bench_page
 from robostack.evaluation.bench.plots import write_overview
 from robostack.evaluation.bench.result import BenchResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell
-from robostack.evaluation.schema import write_json_atomic
 from robostack.runtime.protocols import Horizon
 from robostack.types import ActionChunk, Features
 
@@ -77,7 +77,7 @@ def result_of(first, second, scores=(None, None)):
     cells = [Cell("p", "ddim10", "sync"), Cell("p", "rti", "rti", "p:ddim10:sync")]
     outcomes = {cells[0].key: outcome(first, scores[0]), cells[1].key: outcome(second, scores[1])}
     rows = tuple(row("push", cell, outcomes, COST, 0.05) for cell in cells)
-    kept = {"push": {key: list(o.successes) for key, o in outcomes.items()}}
+    kept = {"push": {key: o.bits for key, o in outcomes.items()}}
     return BenchResult(
         robostack="0", suite="toy", machine="<b>two</b> cores", margin=0.05, threads=1, rows=rows, outcomes=kept
     )
@@ -153,7 +153,63 @@ def test_the_picture_has_a_line_per_cell_and_equal_results_give_equal_bytes(tmp_
     assert height < taller
 
 
-def test_the_json_survives_a_round_trip(tmp_path):
-    result = result_of([True, False], [False, True])
-    write_json_atomic(tmp_path / "bench.json", result)
-    assert BenchResult.model_validate_json((tmp_path / "bench.json").read_bytes()) == result
+def renamed(result, task, **changes):
+    """The same comparison of another task."""
+    rows = tuple(r.model_copy(update={"task": task}) for r in result.rows)
+    return result.model_copy(update={"rows": rows, "outcomes": {task: result.outcomes["push"]}, **changes})
+
+
+def test_the_record_survives_a_round_trip(tmp_path):
+    result = result_of([True, False], [False, True], ([0.1, 0.2], [0.3, 0.5]))
+    write_comparison(tmp_path, result)
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.png", "report.html"}
+    assert read_comparison(tmp_path) == read_comparison(tmp_path / "bench.json") == result
+    assert result.outcomes["push"] == {"p:ddim10:sync": "10", "p:rti:rti": "01"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("{", r"not a bench.json \(file: Invalid JSON"),
+        ("{}", r"not a bench.json \(robostack: "),
+    ],
+)
+def test_what_is_no_record_is_refused(text, message, tmp_path):
+    path = tmp_path / "bench.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_comparison(path)
+
+
+def test_joined_comparisons_have_the_rows_of_all(tmp_path):
+    one = result_of([True] * 9 + [False], [True] * 10)
+    other = renamed(result_of([True] * 10, [False] * 10), "pick", machine="four cores")
+    joined = join_comparisons([one, other])
+    assert joined.rows == one.rows + other.rows
+    assert joined.outcomes == one.outcomes | other.outcomes
+    assert joined.machine == "<b>two</b> cores; four cores"
+    assert join_comparisons([one]) == one
+    write_comparison(tmp_path, joined)
+    assert "All tasks" in (tmp_path / "report.html").read_text()
+
+
+def test_a_cell_that_a_task_lacks_leaves_its_place_in_the_picture_empty(tmp_path):
+    one = result_of([True], [True])
+    fewer = renamed(one, "pick")
+    joined = join_comparisons([one, fewer.model_copy(update={"rows": fewer.rows[:1]})])
+    write_comparison(tmp_path, joined)
+    assert (tmp_path / "bench.png").stat().st_size > 0
+
+
+def test_comparisons_that_do_not_fit_are_refused():
+    one = result_of([True], [True])
+    with pytest.raises(ConfigError, match="nothing to join"):
+        join_comparisons([])
+    with pytest.raises(ConfigError, match="task 'push' is in two"):
+        join_comparisons([one, one])
+    with pytest.raises(ConfigError, match="differ in margin cannot be joined: 0.05, 0.1"):
+        join_comparisons([one, renamed(one, "pick", margin=0.1)])
+    with pytest.raises(ConfigError, match="differ in episodes cannot be joined: 1, 2"):
+        join_comparisons([one, renamed(result_of([True] * 2, [True] * 2), "pick")])
