@@ -33,7 +33,7 @@ class CarpCfg(ChunkCfg):
         tokenizer: size of the tokenizer; ``Tp`` is four times its last patch number.
         tokenizer_share: share of the training's steps that learns the tokenizer; the rest learns the transformer.
         network: size of the transformer.
-        sampler: how codes are chosen by default: ``argmax``, ``sampled``, ...
+        sampler: how codes are chosen by default: ``argmax``, ``expected``, ``sampled``, ...
     """
 
     tokenizer: TokenizerCfg = field(default_factory=TokenizerCfg)
@@ -118,18 +118,21 @@ class CarpPolicy(ChunkPolicy):
                 assert total is not None
                 x = self.gpt.tokens(self.tokenizer.coarsen(total, s), s)
             logits, cache = self.gpt(x, modulation, cache)
-            logits = logits.unflatten(1, (size, -1))
-            codes = self.sampler.choose(logits, self._uniform(decision.noise, size)).transpose(1, 2)
-            added = self.tokenizer.describe(codes, s)
+            vectors = self._vectors(logits.unflatten(1, (size, -1)), decision.noise)
+            added = self.tokenizer.describe(vectors, s)
             total = added if total is None else total + added
         assert total is not None
         return self.tokenizer.decode(total)
 
-    def _uniform(self, noise: LaneNoise, size: int) -> Float[Tensor, "B size Da"]:
-        """Uniform numbers of every lane: its normal ones through their distribution function."""
-        if self.sampler.top_k == 1:
-            return torch.zeros(noise.lanes, size, self.tokenizer.Da, device=self.gpt.position.device)
-        return torch.special.ndtr(noise.draw()[:, :size])
+    def _vectors(self, logits: Float[Tensor, "B P Da V"], noise: LaneNoise) -> Float[Tensor, "B Da P C"]:
+        """What stands for the codes of a scale: one of them each, or their mean."""
+        if self.sampler.expected:
+            return self.tokenizer.mean_vectors((logits / self.sampler.temperature).softmax(-1).transpose(1, 2))
+        if not self.sampler.random:
+            uniform = torch.zeros(logits.shape[:-1], device=logits.device)
+        else:  # normal numbers of every lane through their distribution function
+            uniform = torch.special.ndtr(noise.draw()[:, : logits.shape[1]])
+        return self.tokenizer.vectors(self.sampler.choose(logits, uniform).transpose(1, 2))
 
     @torch.inference_mode()
     def codebook_usage(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, " Da"]:

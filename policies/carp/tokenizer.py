@@ -126,7 +126,7 @@ class ActionTokenizer(nn.Module):
             distance = self._distance(rest, s)
             if self.cfg.spread:
                 spread = spread + _concentration(distance)
-            added = self.describe(distance.argmin(-1), s)
+            added = self.describe(self.vectors(distance.argmin(-1)), s)
             total = total + added
             rest = rest - added.detach()
             sums.append(total)
@@ -151,15 +151,22 @@ class ActionTokenizer(nn.Module):
         total = torch.zeros_like(latent)
         for s in range(len(self.cfg.patches)):
             found.indices.append(self._distance(latent - total, s).argmin(-1))
-            total = total + self.describe(found.indices[-1], s)
+            total = total + self.describe(self.vectors(found.indices[-1]), s)
             found.sums.append(total)
         return found
 
-    def describe(self, indices: Int[Tensor, "B Da P"], scale: int) -> Float[Tensor, "B Da C L"]:
-        """What the codes of one scale add to the latent."""
+    def vectors(self, indices: Int[Tensor, "B Da P"]) -> Float[Tensor, "B Da P C"]:
+        """The codes that indices name."""
         offset = torch.arange(self.Da, device=indices.device)[:, None] * self.cfg.codes
-        codes = F.embedding(indices + offset, self.codebook.flatten(0, 1))  # (B, Da, P, C)
-        h = codes.transpose(2, 3) @ self.get_buffer(f"up{scale}")
+        return F.embedding(indices + offset, self.codebook.flatten(0, 1))
+
+    def mean_vectors(self, probability: Float[Tensor, "B Da P V"]) -> Float[Tensor, "B Da P C"]:
+        """The mean of all codes."""
+        return probability @ self.codebook
+
+    def describe(self, vectors: Float[Tensor, "B Da P C"], scale: int) -> Float[Tensor, "B Da C L"]:
+        """What the vectors of one scale add to the latent."""
+        h = vectors.transpose(2, 3) @ self.get_buffer(f"up{scale}")
         return 0.5 * h + 0.5 * self.refine[scale](h.flatten(1, 2)).view_as(h)
 
     def coarsen(self, latent: Float[Tensor, "B Da C L"], scale: int) -> Float[Tensor, "B Da C P"]:

@@ -55,6 +55,28 @@ def test_drawing_from_a_nearly_certain_distribution_is_argmax(carp, observe):
     np.testing.assert_allclose(act(carp, observe(10, 60), [1, 2]), best, atol=1e-6)
 
 
+def test_the_mean_of_the_codes_ignores_the_seed_and_is_not_the_likeliest(carp, observe):
+    carp.use_sampler("expected")
+    mean = act(carp, observe(40), [1])
+    np.testing.assert_array_equal(mean, act(carp, observe(40), [2]))
+    carp.use_sampler("argmax")
+    assert np.abs(mean - act(carp, observe(40), [1])).max() > 1e-4
+
+
+def test_the_mean_of_a_nearly_certain_distribution_is_argmax(carp, observe):
+    best = act(carp, observe(10, 60), [1, 2])
+    carp.sampler = TokenSampler(temperature=1e-6, expected=True)
+    np.testing.assert_allclose(act(carp, observe(10, 60), [1, 2]), best, atol=1e-6)
+
+
+def test_the_mean_of_the_codes_is_that_of_many_draws(carp):
+    logits, draws = torch.randn(10, 32), 4000
+    uniform = ((torch.arange(draws) + 0.5) / draws)[:, None, None].expand(draws, 1, 10)
+    codes = TokenSampler().choose(logits.expand(draws, 1, 10, 32), uniform)
+    mean = carp.tokenizer.mean_vectors(logits.softmax(-1)[None, :, None])
+    torch.testing.assert_close(carp.tokenizer.vectors(codes.transpose(1, 2)).mean(0), mean[0], atol=5e-3, rtol=0)
+
+
 def test_codes_are_drawn_as_often_as_they_are_likely():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     uniform = (torch.arange(10_000) + 0.5) / 10_000
@@ -112,7 +134,9 @@ def test_an_unknown_sampler_is_refused_by_name():
         CarpCfg(sampler="argmx")
     with pytest.raises(ConfigError, match="0 < top_p <= 1"):
         TokenSampler(top_p=0.0)
-    assert {"argmax", "sampled"} <= set(TOKEN_SAMPLERS)
+    with pytest.raises(ConfigError, match="expected takes all codes"):
+        TokenSampler(expected=True, top_k=3)
+    assert {"argmax", "expected", "sampled"} <= set(TOKEN_SAMPLERS)
 
 
 def test_a_policy_reproduces_the_motion_it_was_trained_on(demos, tmp_path):

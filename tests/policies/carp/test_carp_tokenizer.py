@@ -63,7 +63,7 @@ def test_codes_and_reconstructions_have_the_shapes_of_the_scales(patches):
 def test_codes_say_all_that_is_decoded():
     model = tokenizer()
     found = model.quantise(model.encode(waves(4)))
-    again = sum(model.describe(i, s) for s, i in enumerate(found.indices))
+    again = sum(model.describe(model.vectors(i), s) for s, i in enumerate(found.indices))
     torch.testing.assert_close(again, found.sums[-1])
 
 
