@@ -98,8 +98,9 @@ def _scores(numbers: Mapping[str, str], rows: Sequence[CellResult], margin: floa
 
     def cells(row: CellResult) -> list[Child]:
         found = row.comparison.score if row.comparison else None
-        against = numbers[row.comparison.against] if row.comparison else "–"
-        rest = (_verdict(found.verdict), against, _interval(found)) if found else (_verdict("reference"), against, "–")
+        rest: tuple[Child, ...] = (_verdict("reference") if row.comparison is None else "–", "–", "–")
+        if row.comparison and found:
+            rest = (_verdict(found.verdict), numbers[row.comparison.against], _interval(found))
         return [numbers[row.cell], tag("code", row.cell), _number(row.score), *rest]
 
     return table(head, (cells(row) for row in rows))

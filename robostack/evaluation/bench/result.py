@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robostack.evaluation.bench.latency import Cost
 from robostack.evaluation.bench.suite import Cell
@@ -107,8 +107,18 @@ class BenchResult(Metrics):
     machine: str
     margin: Rate
     threads: Count
-    rows: tuple[CellResult, ...]
+    rows: Annotated[tuple[CellResult, ...], Field(min_length=1)]
     outcomes: dict[str, dict[str, Annotated[str, Field(pattern="^[01]+$")]]]
+
+    @model_validator(mode="after")
+    def _whole(self) -> BenchResult:
+        present = {(row.task, row.cell) for row in self.rows}
+        if present != {(task, cell) for task, cells in self.outcomes.items() for cell in cells}:
+            raise ValueError("rows and outcomes are not of the same cells")
+        for row in self.rows:
+            if row.comparison and (row.task, row.comparison.against) not in present:
+                raise ValueError(f"{row.cell} is held against {row.comparison.against}, which has no row")
+        return self
 
     @property
     def episodes(self) -> int:

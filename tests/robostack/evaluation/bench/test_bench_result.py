@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -183,6 +184,24 @@ def test_what_is_no_record_is_refused(text, message, tmp_path):
         read_comparison(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(rows=[]), "at least 1 item"),
+        (lambda record: record["rows"].pop(), "rows and outcomes are not of the same cells"),
+        (lambda record: record["outcomes"]["push"].update({"p:rti:rti": "12"}), "should match pattern"),
+        (lambda record: record["rows"][1]["comparison"].update(against="q"), "p:rti:rti is held against q, which has"),
+        (lambda record: record["rows"][0].update(p50_ms=None), "p50_ms"),
+    ],
+)
+def test_a_damaged_record_is_refused(change, message, tmp_path):
+    record = json.loads(result_of([True], [True]).model_dump_json(exclude_none=True))
+    change(record)
+    (tmp_path / "bench.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=message):
+        read_comparison(tmp_path)
+
+
 def test_joined_comparisons_have_the_rows_of_all(tmp_path):
     one = result_of([True] * 9 + [False], [True] * 10)
     other = renamed(result_of([True] * 10, [False] * 10), "pick", machine="four cores")
@@ -198,7 +217,8 @@ def test_joined_comparisons_have_the_rows_of_all(tmp_path):
 def test_a_cell_that_a_task_lacks_leaves_its_place_in_the_picture_empty(tmp_path):
     one = result_of([True], [True])
     fewer = renamed(one, "pick")
-    joined = join_comparisons([one, fewer.model_copy(update={"rows": fewer.rows[:1]})])
+    kept = {"pick": {"p:ddim10:sync": "1"}}
+    joined = join_comparisons([one, fewer.model_copy(update={"rows": fewer.rows[:1], "outcomes": kept})])
     write_comparison(tmp_path, joined)
     assert (tmp_path / "bench.png").stat().st_size > 0
 
