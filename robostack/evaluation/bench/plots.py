@@ -22,8 +22,8 @@ _VERDICTS: dict[Verdict, tuple[str, str, bool]] = {  # shape, colour, filled
 }
 _ROW_IN = 0.21
 _OVERVIEW = "bench-overview"
-_NUMBER_PT, _SUCCESS_PT = 9, 160  # Heights of a number, and of the axis from 0 to 1.
-_WIDE = 0.03  # Width of a number, as a share of the axis.
+_NUMBER_PT, _AXES_PT = (12.0, 9.0), (430.0, 160.0)  # Width and height of a number; of the axes, success from 0 to 1.
+_WAYS = ((0.0, -1.0), (1.2, 0.0), (-1.2, 0.0), (0.0, 1.0), (0.9, -0.7), (-0.9, -0.7), (0.9, 0.7), (-0.9, 0.7))
 
 
 def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
@@ -39,8 +39,10 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
             axes.plot([row.p50_ms] * 2, [row.low, row.high], color=color, linewidth=3, alpha=0.3, solid_capstyle="butt")
             mark = _MARKS[policies.index(policy) % len(_MARKS)]
             axes.plot([row.p50_ms], [row.rate], mark, color=color, markersize=5)
-            at, place = (row.p50_ms, row.rate), (0, offsets[row.cell])
-            axes.annotate(str(number), at, place, textcoords="offset points", size=8, ha="center", va="center")
+            at = row.p50_ms, row.rate
+            axes.annotate(
+                str(number), at, offsets[row.cell], textcoords="offset points", size=8, ha="center", va="center"
+            )
         for index, policy in enumerate(policies):
             axes.plot([], [], _MARKS[index % len(_MARKS)], color=COLORS["muted"], markersize=5, label=policy)
         axes.set_xscale("log")
@@ -54,20 +56,26 @@ def success_against_latency(name: str, rows: Sequence[CellResult]) -> str:
         return svg_of(figure, f"bench-{name}", "Success rate over the median latency of a decision, per cell")
 
 
-def _offsets(rows: Sequence[CellResult]) -> dict[str, int]:
-    """How far above its point the number of a cell is to stand [pt], so that none lies on another."""
+def _offsets(rows: Sequence[CellResult]) -> dict[str, tuple[float, float]]:
+    """Where the number of a cell is to stand, seen from its point [pt]: as near as it can without covering anything."""
     first, last = (math.log(bound(row.p50_ms for row in rows)) for bound in (min, max))
-    gap = _WIDE * max(last - first, 1.0)
-    placed: list[tuple[float, float]] = []
+    scale = _AXES_PT[0] / max(last - first + math.log(2), 1.0)  # The axis is wider than its points by this much.
+    points = {row.cell: (scale * math.log(row.p50_ms), _AXES_PT[1] * row.rate) for row in rows}
+    taken = list(points.values())
     offsets = {}
-    for row in sorted(rows, key=lambda row: row.p50_ms):
-        x, y = math.log(row.p50_ms), _SUCCESS_PT * row.rate
-        near = [height for at, height in placed if x - at < gap]
-        ways = [way for way, free in ((-1, row.rate > 0.15), (1, row.rate < 0.85)) if free]
-        tried = (way * (10 + _NUMBER_PT * level) for level in itertools.count() for way in ways)
-        offsets[row.cell] = next(o for o in tried if all(abs(y + o - height) >= _NUMBER_PT for height in near))
-        placed.append((x, y + offsets[row.cell]))
+    for cell, (x, y) in points.items():
+        tried = ((r * dx, r * dy) for r in itertools.count(10.0, 3.0) for dx, dy in _WAYS if _inside(y + r * dy))
+        offsets[cell] = next((dx, dy) for dx, dy in tried if not any(_covers((x + dx, y + dy), at) for at in taken))
+        taken.append((x + offsets[cell][0], y + offsets[cell][1]))
     return offsets
+
+
+def _inside(y: float) -> bool:
+    return 0 <= y <= _AXES_PT[1] + _NUMBER_PT[1] / 2
+
+
+def _covers(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return abs(one[0] - other[0]) < _NUMBER_PT[0] and abs(one[1] - other[1]) < _NUMBER_PT[1]
 
 
 def write_overview(path: Path, rows: Sequence[CellResult]) -> None:

@@ -10,7 +10,7 @@ from robostack.errors import ConfigError, DataError
 from robostack.evaluation.bench.files import join_comparisons, read_comparison, write_comparison
 from robostack.evaluation.bench.latency import Cost, Timed, measure
 from robostack.evaluation.bench.page import write_bench_page
-from robostack.evaluation.bench.plots import write_overview
+from robostack.evaluation.bench.plots import _covers, _offsets, write_overview
 from robostack.evaluation.bench.result import BenchResult, Outcome, row
 from robostack.evaluation.bench.suite import Cell
 from robostack.runtime.protocols import Horizon
@@ -142,6 +142,18 @@ def test_the_page_shows_scores_where_the_environment_has_them(tmp_path):
     for scores, shown in (((None, None), False), (([0.8, 0.7], [0.9, 0.6]), True)):
         write_bench_page(tmp_path / "report.html", result_of([True] * 2, [True] * 2, scores))
         assert ("<th>Score</th>" in (tmp_path / "report.html").read_text()) == shown
+
+
+def test_numbers_stand_apart_where_all_points_are_at_the_top():
+    row = result_of([True] * 40, [True] * 40).rows[0]
+    times = [5.0, 5.1, 5.2, 5.2, 8.0, 8.5, 8.5, 9.0, 26.0, 27.0, 27.0, 100.0]
+    rows = [row.model_copy(update={"cell": f"p:{i}:sync", "p50_ms": t, "k": 40}) for i, t in enumerate(times)]
+    offsets = _offsets(rows)
+    alone = offsets["p:11:sync"]
+    assert alone == (0, -10)
+    same = [offsets[f"p:{i}:sync"] for i in (2, 3)]
+    assert not _covers(*same)
+    assert len({offsets[r.cell] for r in rows[:4]}) == 4
 
 
 def test_the_picture_has_a_line_per_cell_and_equal_results_give_equal_bytes(tmp_path):
