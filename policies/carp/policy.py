@@ -128,7 +128,7 @@ class CarpPolicy(ChunkPolicy):
         """What stands for the codes of a scale: one of them each, or their mean."""
         if self.sampler.expected:
             return self.tokenizer.mean_vectors((logits / self.sampler.temperature).softmax(-1).transpose(1, 2))
-        if not self.sampler.random:
+        if self.sampler.top_k == 1:
             uniform = torch.zeros(logits.shape[:-1], device=logits.device)
         else:  # normal numbers of every lane through their distribution function
             uniform = torch.special.ndtr(noise.draw()[:, : logits.shape[1]])

@@ -39,11 +39,6 @@ class TokenSampler:
         if self.expected and (self.top_k or self.top_p < 1):
             raise ConfigError(f"{self}: expected takes all codes, so it has neither top_k nor top_p")
 
-    @property
-    def random(self) -> bool:
-        """Whether two draws may differ."""
-        return not self.expected and self.top_k != 1
-
     def choose(self, logits: Float[Tensor, "*n V"], uniform: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """One code each, by inverting the distribution at ``uniform`` numbers in [0, 1]."""
         if self.top_k == 1:

@@ -9,4 +9,6 @@ from robostack.errors import ConfigError
 
 def execute(args: Sequence[str]) -> int:
     """Refuse, and say what there is."""
-    raise ConfigError(f"bench {' '.join(args)}".strip() + " compares nothing: write  robostack bench policies")
+    raise ConfigError(
+        f"bench {' '.join(args)}".strip() + " compares nothing: write  robostack bench policies  or  bench join"
+    )
