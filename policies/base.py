@@ -95,6 +95,14 @@ class TrainablePolicy(nn.Module, ABC):
     def fit_statistics(self, arrays: EpisodeArrays, windows: SequenceSampler) -> None:
         """Fit the normalisers to a dataset."""
 
+    def found(self) -> dict[str, Any]:
+        """What ``fit_statistics`` found in the data that shapes the networks, as plain YAML values."""
+        return {}
+
+    def adopt(self, found: Mapping[str, Any]) -> None:
+        """Shape the networks by what another ``found``; before weights are loaded."""
+        del found  # Unused.
+
     def stages(self) -> tuple[Stage, ...]:
         """Consecutive parts of a training; their shares add up to 1."""
         return (Stage(1.0),)

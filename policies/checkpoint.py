@@ -73,6 +73,7 @@ def save_checkpoint(
         "task_id": policy.task_id,
         "language": policy.language,
         "discrete": policy.discrete.to_dict(),
+        "found": policy.found(),
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.state_dict().items()}
     files = {WEIGHTS: dump_tensors(weights), CONFIG: yaml.safe_dump(config, sort_keys=False).encode()}
@@ -215,6 +216,7 @@ def _build(path: Path, config: Mapping[str, Any]) -> TrainablePolicy:
         policy = record.build(cfg_from_dict(record.cfg, config["cfg"]), Features.from_dict(config["features"]))
         policy.task_id, policy.language = config["task_id"], config["language"]
         policy.discrete = DiscreteDims.from_dict(config.get("discrete") or DiscreteDims().to_dict())
+        policy.adopt(config.get("found") or {})
     except (UnknownName, ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / CONFIG}: {error}: it was written by another version of robostack") from error
     return policy

@@ -6,7 +6,9 @@ predicts its codes. A decision is one network pass per scale: four with the defa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from policies.base import Batch, Stage
+from policies.carp.columns import ActionColumns
 from policies.carp.gpt import GptCfg, ScaleGpt
 from policies.carp.sampling import TOKEN_SAMPLERS, TokenSampler
 from policies.carp.tokenizer import ActionTokenizer, TokenizerCfg
@@ -50,22 +53,44 @@ class CarpCfg(ChunkCfg):
 
 
 class CarpPolicy(ChunkPolicy):
-    """The policy: tokenizer, transformer, normalisers and a rule that chooses codes. It remembers nothing."""
+    """The policy: tokenizer, transformer, normalisers and a rule that chooses codes. It remembers nothing.
+
+    Attributes:
+        columns: which columns of the actions are predicted, and how the others follow from them.
+    """
 
     cfg: CarpCfg
+    columns: ActionColumns
 
     def __init__(self, cfg: CarpCfg, features: Features):
         super().__init__(cfg, features)
-        Da, width = len(features.action), cfg.To * self.step_dim + self.context_dim
-        self.tokenizer = ActionTokenizer(Da, cfg.tokenizer)
-        self.gpt = ScaleGpt(Da, width, cfg.tokenizer.patches, cfg.tokenizer.codes, cfg.tokenizer.code_dim, cfg.network)
         self.sampler: TokenSampler = TOKEN_SAMPLERS[cfg.sampler]
+        self._predict(ActionColumns.all(len(features.action)))
+
+    def _predict(self, columns: ActionColumns) -> None:
+        """New networks for these columns."""
+        cfg, self.columns, D = self.cfg, columns, len(columns.kept)
+        width = cfg.To * self.step_dim + self.context_dim
+        self.tokenizer = ActionTokenizer(D, cfg.tokenizer)
+        self.gpt = ScaleGpt(D, width, cfg.tokenizer.patches, cfg.tokenizer.codes, cfg.tokenizer.code_dim, cfg.network)
 
     # Training.
 
     def fit_actions(self, actions: Float[Tensor, "... Da"]) -> None:
-        """Fit the tokenizer's standardisation."""
-        self.tokenizer.fit(actions)
+        """Find the columns to predict, and fit the tokenizer's standardisation."""
+        columns = ActionColumns.of(actions)
+        if columns != self.columns:
+            self._predict(columns)
+        self.tokenizer.fit(columns.narrow(actions))
+
+    def found(self) -> dict[str, Any]:
+        """The columns."""
+        return {"columns": self.columns.to_dict()}
+
+    def adopt(self, found: Mapping[str, Any]) -> None:
+        """Predict the columns that were found; all, in checkpoints that do not say."""
+        if "columns" in found:
+            self._predict(ActionColumns.from_dict(found["columns"]))
 
     def stages(self) -> tuple[Stage, ...]:
         """The tokenizer, then the transformer with what makes the context."""
@@ -79,7 +104,7 @@ class CarpPolicy(ChunkPolicy):
         if batch.stage == _TRANSFORMER:
             return self.chunk_loss(cond, actions, generator)
         with torch.autocast(actions.device.type, enabled=False):  # Nearest codes need all the bits of a distance.
-            return self.tokenizer.loss(actions)
+            return self.tokenizer.loss(self.columns.narrow(actions))
 
     def chunk_loss(
         self, cond: Condition, actions: Float[Tensor, "B Tp Da"], generator: torch.Generator
@@ -87,7 +112,7 @@ class CarpPolicy(ChunkPolicy):
         """Cross entropy of the codes of all scales, each predicted from the true codes of the scales before."""
         del generator  # Unused: there is nothing random in it.
         with torch.no_grad(), torch.autocast(actions.device.type, enabled=False):
-            found = self.tokenizer.quantise(self.tokenizer.encode(actions))
+            found = self.tokenizer.quantise(self.tokenizer.encode(self.columns.narrow(actions)))
             coarse = [self.tokenizer.coarsen(h, s + 1) for s, h in enumerate(found.sums[:-1])]
         start, modulation = self.gpt.condition(cond.flat)
         inputs = [self.gpt.first(start), *(self.gpt.tokens(h, s + 1) for s, h in enumerate(coarse))]
@@ -122,21 +147,21 @@ class CarpPolicy(ChunkPolicy):
             added = self.tokenizer.describe(vectors, s)
             total = added if total is None else total + added
         assert total is not None
-        return self.tokenizer.decode(total)
+        return self.columns.widen(self.tokenizer.decode(total))
 
-    def _vectors(self, logits: Float[Tensor, "B P Da V"], noise: LaneNoise) -> Float[Tensor, "B Da P C"]:
+    def _vectors(self, logits: Float[Tensor, "B P D V"], noise: LaneNoise) -> Float[Tensor, "B D P C"]:
         """What stands for the codes of a scale: one of them each, or their mean."""
         if self.sampler.expected:
             return self.tokenizer.mean_vectors((logits / self.sampler.temperature).softmax(-1).transpose(1, 2))
         if self.sampler.top_k == 1:
             uniform = torch.zeros(logits.shape[:-1], device=logits.device)
         else:  # normal numbers of every lane through their distribution function
-            uniform = torch.special.ndtr(noise.draw()[:, : logits.shape[1]])
+            uniform = torch.special.ndtr(noise.draw()[:, : logits.shape[1], : logits.shape[2]])
         return self.tokenizer.vectors(self.sampler.choose(logits, uniform).transpose(1, 2))
 
     @torch.inference_mode()
-    def codebook_usage(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, " Da"]:
-        """Share of each dimension's codes that chunks in network units use."""
-        found = self.tokenizer.quantise(self.tokenizer.encode(actions))
-        codes = torch.cat(found.indices, dim=2).transpose(0, 1).flatten(1)  # (Da, n)
+    def codebook_usage(self, actions: Float[Tensor, "B Tp Da"]) -> Float[Tensor, " D"]:
+        """Share of the codes of each predicted column that chunks in network units use."""
+        found = self.tokenizer.quantise(self.tokenizer.encode(self.columns.narrow(actions)))
+        codes = torch.cat(found.indices, dim=2).transpose(0, 1).flatten(1)  # (D, n)
         return torch.stack([torch.tensor(len(c.unique()) / self.cfg.tokenizer.codes) for c in codes])
