@@ -29,12 +29,15 @@ class GptCfg:
     Attributes:
         depth, width, heads: blocks, channels, attention heads; heads divide the width.
         gate: initial size of the gates of the residual branches, relative to the modulation's other outputs.
+        condition: width of the layer between the observation and the modulation of the blocks; 0 for the start token
+            itself, as in the paper, through whose few channels all that is known of the scene must pass.
     """
 
     depth: int = 8
     width: int = 64
     heads: int = 8
     gate: float = 1e-3
+    condition: int = 0
 
     def __post_init__(self):
         if min(self.depth, self.width, self.heads) < 1 or self.width % self.heads:
@@ -42,6 +45,8 @@ class GptCfg:
                 f"network.depth={self.depth}, width={self.width}, heads={self.heads} must be positive, "
                 "and heads must divide width"
             )
+        if self.condition < 0:
+            raise ConfigError(f"network.condition={self.condition} must be a width, or 0 for that of the start token")
 
 
 def scale_mask(sizes: Sequence[int]) -> Bool[Tensor, "n n"]:
@@ -95,7 +100,8 @@ class ScaleGpt(nn.Module):
         self.start = nn.Parameter(torch.randn(patches[0] * Da, C) * C**-0.5)
         self.position = nn.Parameter(torch.randn(sum(self.sizes), C) * C**-0.5)
         self.level = nn.Embedding(len(patches), C)
-        self.modulate = nn.Linear(C, (6 * cfg.depth + 2) * C)
+        self.widen = nn.Linear(cond_dim, cfg.condition) if cfg.condition else None
+        self.modulate = nn.Linear(cfg.condition or C, (6 * cfg.depth + 2) * C)
         self.blocks = nn.ModuleList(_Block(cfg) for _ in range(cfg.depth))
         self.head = nn.Linear(C, codes)
         self.register_buffer("mask", scale_mask(self.sizes), persistent=False)
@@ -117,7 +123,8 @@ class ScaleGpt(nn.Module):
     def condition(self, cond: Float[Tensor, "B F"]) -> tuple[Tensor, Tensor]:
         """The observation as start token (B, 1, C), and the modulation of all blocks (B, 6 depth + 2, 1, C)."""
         start = self.observe(cond)
-        return start[:, None], self.modulate(F.silu(start)).unflatten(1, (-1, 1, start.shape[1]))
+        wide = start if self.widen is None else self.widen(cond)
+        return start[:, None], self.modulate(F.silu(wide)).unflatten(1, (-1, 1, start.shape[1]))
 
     def tokens(self, latents: Float[Tensor, "B Da C P"], scale: int) -> Float[Tensor, "B n width"]:
         """Inputs of one scale after the first: the latent so far at its resolution; dimensions change fastest."""

@@ -7,10 +7,11 @@ from robostack.errors import ConfigError
 PATCHES, DA = (1, 2, 3), 3
 
 
-@pytest.fixture
-def gpt():
+@pytest.fixture(params=[0, 24], ids=["start_token", "wide_condition"])
+def gpt(request):
     torch.manual_seed(0)
-    gpt = ScaleGpt(DA, 11, PATCHES, codes=16, code_dim=4, cfg=GptCfg(depth=3, width=16, heads=4, gate=1.0)).eval()
+    cfg = GptCfg(depth=3, width=16, heads=4, gate=1.0, condition=request.param)
+    gpt = ScaleGpt(DA, 11, PATCHES, codes=16, code_dim=4, cfg=cfg).eval()
     with torch.no_grad():
         gpt.head.weight.mul_(50)  # Begins near zero, where every difference would be invisible.
     return gpt
@@ -78,3 +79,5 @@ def test_the_observation_reaches_every_scale(gpt):
 def test_sizes_that_cannot_work_are_refused(values):
     with pytest.raises(ConfigError, match="must divide width"):
         GptCfg(**values)
+    with pytest.raises(ConfigError, match=r"condition=-1 must be a width, or 0"):
+        GptCfg(condition=-1)
