@@ -3,7 +3,7 @@
 ::
 
     model.safetensors   averaged weights and normalisers
-    config.yaml         policy name and configuration, features, task
+    config.yaml         policy name and configuration, features, task, what was found in the data
     manifest.json       format version, step, git hash, metrics, SHA-256 of the two files above
     rti.json            diffusion policies: the measured plan of ``sampler=rti``, with hashes of its own
 """
