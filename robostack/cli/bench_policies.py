@@ -38,9 +38,14 @@ def execute(args: Sequence[str]) -> int:
     settings = load_settings("bench_policies", args)
     suite = Suite.of(settings["suite"]).with_only(settings["tasks"], settings["policies"])
     console = make_console(settings, len(suite.tasks))
-    plans = {policy.name: _plan(policy, settings, console) for policy in suite.policies}
-    for cell in suite.cells:
-        _check(cell, plans[cell.policy], settings)
+    plans = {
+        (task.name, policy.name): _plan(suite.row(task, policy), settings, console).times(task.training)
+        for task in suite.tasks
+        for policy in suite.policies
+    }
+    for task in suite.tasks:
+        for cell in suite.cells:
+            _check(cell, plans[task.name, cell.policy], settings)
     workers = stages.resolve_workers(settings["workers"])
     with open_workspace("bench_policies", settings, note=console.note) as paths:
         with worker_pool(workers, idle, ()) as pool:
@@ -55,7 +60,8 @@ def execute(args: Sequence[str]) -> int:
                     rows += found
                     result = bench.result(rows, outcomes)
                     write_comparison(paths.root, result)
-                    stage.result = f"{task.demos} demonstrations, {len(plans)} policies, {len(found)} cells x {suite.n}"
+                    counts = f"{len(suite.policies)} policies, {len(found)} cells x {suite.n}"
+                    stage.result = f"{task.demos} demonstrations, {counts}"
         for line in _lines(result):
             console.note(line)
         write_metrics(paths, "bench_policies", seconds=console.seconds, stages=_figures(result))
@@ -69,7 +75,7 @@ class _Bench:
 
     suite: Suite
     settings: Settings
-    plans: dict[str, stages.Plan]
+    plans: dict[tuple[str, str], stages.Plan]
     root: Path
     console: Console
     pool: Pool
@@ -117,7 +123,7 @@ class _Bench:
     def train(self, task: TaskRow, policy: PolicyRow) -> Future:
         """Queue a training."""
         folder = self.paths(task, "policies", policy.name)
-        plan = self.plans[policy.name].times(task.training)
+        plan = self.plans[task.name, policy.name]
         return self.pool.submit(_train, self.settings, plan, self.paths(task).dataset, folder)
 
     def evaluate(self, task: TaskRow, cell: Cell) -> Outcome:

@@ -12,7 +12,7 @@ from robostack.evaluation.html import Child, Html, join, table, tag
 from robostack.evaluation.page import document, plot, section, small, tile
 
 _MARKS: dict[Verdict, str] = {
-    "reference": "mark", "not worse": "mark ok", "undecided": "mark", "worse": "mark bad",
+    "reference": "mark", "not worse": "mark ok", "no contrast": "mark", "undecided": "mark", "worse": "mark bad",
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def _header(result: BenchResult) -> Html:
 
 def _tiles(result: BenchResult) -> Html:
     compared = [r for r in result.rows if r.comparison is not None]
-    held = sum(r.comparison.non_inferior for r in compared if r.comparison is not None)
+    held = sum(r.verdict == "not worse" for r in compared)
     fastest = min(result.rows, key=lambda r: r.p50_ms)
     episodes = sum(r.n for r in result.rows)
     return tag(
@@ -123,6 +123,7 @@ def _legend(result: BenchResult) -> Html:
     words = (
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
         f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
+        "No contrast: the reference succeeds so rarely that a cell that always fails would be not worse either.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
         "Score: the mean of the environment's own measure of an episode, where it has one, and its difference in "
         "hundredths, held against the margin by Student's interval of the paired differences.",

@@ -17,6 +17,7 @@ _MARKS = "osD^vPX*<>hd"
 _VERDICTS: dict[Verdict, tuple[str, str, bool]] = {  # shape, colour, filled
     "reference": ("D", "orange", True),
     "not worse": ("o", "blue", True),
+    "no contrast": ("s", "muted", False),
     "undecided": ("o", "muted", False),
     "worse": ("v", "ink", True),
 }

@@ -16,7 +16,7 @@ from robostack.evaluation.schema import Count, Metrics, Positive, Rate
 from robostack.evaluation.stats import wilson
 
 ALPHA = 0.05  # one-sided level of the test for non-inferiority
-Verdict = Literal["reference", "not worse", "undecided", "worse"]
+Verdict = Literal["reference", "not worse", "no contrast", "undecided", "worse"]
 
 
 class Difference(Metrics):
@@ -49,12 +49,20 @@ class Comparison(Difference):
     Attributes:
         against: key of the other cell.
         mcnemar: p-value of "neither is better".
+        sensitive: a cell that always fails would not pass as not worse (what trials call assay sensitivity).
         score: the same of the environment's own measure, by Student's interval; None where it has none.
     """
 
     against: str
     mcnemar: Rate
+    sensitive: bool = True
     score: Difference | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """A word on it; beside a reference that hardly ever succeeds, only more successes say anything."""
+        found = super().verdict
+        return "no contrast" if found == "not worse" and not self.sensitive and self.low <= 0 else found
 
 
 class CellResult(Metrics):
@@ -178,11 +186,13 @@ def row(task: str, cell: Cell, outcomes: Mapping[str, Outcome], cost: Cost, marg
 
 
 def _compare(against: str, other: Outcome, own: Outcome, margin: float) -> Comparison:
-    pair = Paired.of(list(other.successes), list(own.successes))
+    pair = Paired.of(other.successes, own.successes)
+    failing = Paired.of(other.successes, [False] * len(own.successes))
     return Comparison(
         **_difference(pair, margin),
         against=against,
         mcnemar=pair.mcnemar(),
+        sensitive=not failing.non_inferior(margin, ALPHA),
         score=_compare_scores(other.scores, own.scores, margin),
     )
 

@@ -21,6 +21,7 @@ class TaskRow:
         robot: for a sentence.
         demos: demonstrations.
         training: how many times the steps of a policy's row it is trained for on this task.
+        policies: by name of a ``PolicyRow``, the settings that differ on this task; ``training`` counts for them too.
     """
 
     name: str
@@ -28,6 +29,7 @@ class TaskRow:
     demos: int
     robot: str = "panda"
     training: float = 1.0
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.demos < 1 or not 0 < self.training < math.inf:
@@ -99,6 +101,10 @@ class Suite:
         ):
             _unique(kind, names)
         known, keys = {p.name for p in self.policies}, {c.key for c in self.cells}
+        for task in self.tasks:
+            for name in task.policies:
+                if name not in known:
+                    raise ConfigError(f"suite: task '{task.name}' changes policy '{name}': use {', '.join(known)}")
         for cell in self.cells:
             if cell.policy not in known:
                 raise ConfigError(f"suite: cell '{cell.key}' names no policy of the suite: use {', '.join(known)}")
@@ -125,6 +131,10 @@ class Suite:
                 f"the suite cannot be read ({error}): compare it with configs/suite/small.yaml"
             ) from error
 
+    def row(self, task: TaskRow, policy: PolicyRow) -> PolicyRow:
+        """What a policy trains with on a task, but for ``task.training``."""
+        return replace(policy, settings={**policy.settings, **task.policies.get(policy.name, {})})
+
     def with_only(self, tasks: Sequence[str], policies: Sequence[str]) -> Suite:
         """The part of the suite with these rows; empty sequences keep all. Comparisons with dropped cells go."""
         kept_tasks = _chosen("task", tasks, [t.name for t in self.tasks])
@@ -133,7 +143,7 @@ class Suite:
         keys = {c.key for c in cells}
         return Suite(
             self.name,
-            tuple(t for t in self.tasks if t.name in kept_tasks),
+            tuple(_kept(t, kept) for t in self.tasks if t.name in kept_tasks),
             tuple(p for p in self.policies if p.name in kept),
             tuple(c if c.against in keys else replace(c, against="") for c in cells),
             self.n,
@@ -144,7 +154,12 @@ class Suite:
 
 def _task(name: str, row: Mapping[str, Any]) -> TaskRow:
     settings = dict(row)
-    return TaskRow(name, training=float(settings.pop("training", 1)), **settings)
+    changed = {policy: dict(values) for policy, values in settings.pop("policies", {}).items()}
+    return TaskRow(name, training=float(settings.pop("training", 1)), policies=changed, **settings)
+
+
+def _kept(task: TaskRow, policies: set[str]) -> TaskRow:
+    return replace(task, policies={name: row for name, row in task.policies.items() if name in policies})
 
 
 def _policy(name: str, row: Mapping[str, Any]) -> PolicyRow:

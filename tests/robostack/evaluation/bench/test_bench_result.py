@@ -98,11 +98,22 @@ def test_a_row_holds_rates_costs_and_the_comparison():
         ([True] * 300, [True] * 300, "not worse"),
         ([True] * 300, [False] * 300, "worse"),
         ([True] * 10, [True] * 9 + [False], "undecided"),
+        ([True] + [False] * 199, [False] * 199 + [True], "no contrast"),
+        ([True] + [False] * 199, [False] * 200, "no contrast"),
+        ([True] + [False] * 199, [True] * 40 + [False] * 160, "not worse"),
+        ([True] * 30 + [False] * 170, [True] * 30 + [False] * 170, "not worse"),
     ],
 )
 def test_the_verdict_follows_the_interval(first, second, word):
     reference, other = result_of(first, second).rows
     assert (reference.verdict, other.verdict) == ("reference", word)
+
+
+def test_what_shows_nothing_is_not_counted_as_not_worse(tmp_path):
+    failing = [True] + [False] * 199
+    for first, held in ((failing, 0), ([True] * 200, 1)):
+        write_comparison(tmp_path, result_of(first, first))
+        assert f"<dd>{held}<small>/1</small>" in (tmp_path / "report.html").read_text()
 
 
 def test_the_page_is_self_contained_and_escapes_what_it_shows(tmp_path):

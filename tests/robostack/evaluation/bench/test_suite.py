@@ -43,6 +43,17 @@ def test_a_task_may_need_longer_trainings():
     assert plan.times(0.001).train_cfg.steps == 1
 
 
+def test_a_task_may_change_a_policy():
+    task = {"task": "x", "demos": 5, "policies": {"unet": {"steps": 20, "batch_size": 8}}}
+    suite = changed(tasks={"push": VALUES["tasks"]["push"], "far": task})
+    push, far = ([suite.row(row, policy) for policy in suite.policies] for row in suite.tasks)
+    assert push == list(suite.policies)
+    assert far[0].settings == {"steps": 20, "network.kernel": 3, "batch_size": 8}
+    assert far[1] == suite.policies[1]
+    part = suite.with_only(["far"], ["beso"])
+    assert part.row(part.tasks[0], part.policies[0]) == suite.policies[1]
+
+
 def test_a_cell_may_be_accelerated():
     plain, native = changed(cells=["unet:ddim10:sync", "unet:ddim10:sync:native vs unet:ddim10:sync"]).cells
     assert (plain.accelerate, native.accelerate) == ("none", "native")
@@ -66,6 +77,8 @@ def test_a_cell_may_be_accelerated():
         ({"policies": {"unet": {"steps": 3}}}, "cannot be read"),
         ({"tasks": {"push": {"tusk": "x", "demos": 1}}}, "cannot be read"),
         ({"tasks": {"push": {"task": "x", "demos": 0}}}, "task 'push' has demos=0"),
+        ({"tasks": {"push": {"task": "x", "demos": 1, "policies": {"act": {"steps": 1}}}}}, "changes policy 'act'"),
+        ({"tasks": {"push": {"task": "x", "demos": 1, "policies": ["unet"]}}}, "cannot be read"),
         ({"tasks": {"push": {"task": "x", "demos": 1, "training": 0}}}, "training=0"),
         ({"tasks": {"push": {"task": "x", "demos": 1, "training": float("nan")}}}, "training=nan"),
         ({"tasks": {"push": {"task": "x", "demos": 1, "training": "long"}}}, "cannot be read"),
