@@ -29,7 +29,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
 MAY_BE_ZERO = frozenset(
     {
         *("seed", "threads", "weight_decay", "warmup_steps", "grad_clip", "val_fraction", "size_jitter", "trained_on"),
-        *("state_noise", "drop", "goal_drop", "p_drop_emb", "p_drop_attn"),
+        *("state_noise", "drop", "goal_drop", "p_drop_emb", "p_drop_attn", "dropout", "drop_n_last_frames"),
+        *("idle", "ema_power", "kl_weight", "commitment", "spread", "condition"),
     }
 )
 """Numbers (by last part of their key) for which zero has a meaning; all others must be positive."""

@@ -2,7 +2,9 @@
 
 import pytest
 
+from robostack.cli.console import make_console
 from robostack.cli.settings import flatten, group_options, load_settings
+from robostack.cli.stages import plan_training
 from robostack.cli.targets import build_cfg
 from robostack.cli.verbs import SUB_VERBS, VERBS
 from robostack.errors import ConfigError, RobostackError, UnknownName
@@ -113,6 +115,20 @@ def test_a_wrong_argument_is_refused_in_one_line(argument, message):
 @pytest.mark.parametrize("argument", ["seed=0", "policy.weight_decay=0", "policy.warmup_steps=0", "policy.grad_clip=0"])
 def test_zero_is_accepted_where_it_means_something(argument):
     assert flatten(load_settings("run", [SENTENCE, argument]))[argument.partition("=")[0]] == 0
+
+
+ZEROS = {
+    "diffusion_transformer": ("network.p_drop_attn", "network.p_drop_emb", "idle", "state_noise"),
+    "carp": ("network.condition", "tokenizer.spread", "tokenizer.commitment"),
+    "lerobot_act_small": ("dropout", "kl_weight", "ema_power"),
+    "lerobot_diffusion": ("drop_n_last_frames",),
+}
+
+
+@pytest.mark.parametrize(("policy", "key"), [(policy, key) for policy, keys in ZEROS.items() for key in keys])
+def test_policies_take_the_zeros_that_mean_something(policy, key):
+    settings = load_settings("train", ["dataset=d", f"policy={policy}", f"policy.{key}=0"])
+    assert plan_training(settings, make_console(settings, 1)).policy_name == settings["policy"]["name"]
 
 
 @pytest.mark.parametrize(("verb", "key"), [("demos", "task"), ("train", "dataset"), ("eval", "checkpoint")])
