@@ -91,12 +91,8 @@ def observations(
 
 
 def cached_rti(name: str, rti: Sampler) -> Bac:
-    """One of ``OVER_RTI`` over a checkpoint's own ``rti``.
-
-    Raises:
-        ConfigError: it continues decisions, and this ``rti`` does not.
-    """
-    record = SAMPLERS[name]
+    """One of ``OVER_RTI`` over a checkpoint's own ``rti``; where that decides from noise, within decisions only."""
+    record = SAMPLERS[name if isinstance(rti, RTI) else "rti_bac"]
     assert isinstance(record, Bac), record
     assert isinstance(rti, Listed), rti
     return replace(record, base=rti)

@@ -56,9 +56,11 @@ class CalibrationCfg:
         quantile: of the differences between decision and guess.
         kappa: how many sigma a network corrects.
         C_max: largest contraction factor of an error in the guess.
-        tol: largest error of the executed actions against the decision from noise (rms, network units), unless two
-            decisions from different noise differ by more.
+        tol: largest error of the executed actions against the decision from noise (rms, network units), unless
+            ``tol_spread`` allows more.
         tol_binary: as ``tol``, for the share of executed binary commands that differ.
+        tol_spread: largest error over the difference of two decisions from different noise. At 1 any other decision
+            would do, even one between two ways.
         max_evaluations: of a short list; only lists shorter than ``first`` are tried.
         first: steps of DDIM for decisions from noise; fewer where the policy has fewer levels.
         perturbation: error that is put into the guess: a constant offset per column, which decays slowest [network
@@ -75,6 +77,7 @@ class CalibrationCfg:
     C_max: float = 0.3
     tol: float = 0.05
     tol_binary: float = 0.02
+    tol_spread: float = 0.5
     max_evaluations: int = 5
     first: int = 10
     perturbation: float = 0.05
@@ -83,7 +86,7 @@ class CalibrationCfg:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("pairs", "kappa", "C_max", "tol", "first", "perturbation", "tau_margin"):
+        for name in ("pairs", "kappa", "C_max", "tol", "tol_spread", "first", "perturbation", "tau_margin"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"calibration {name}={getattr(self, name)} must be positive")
         if not 0 < self.quantile <= 1:
@@ -247,8 +250,8 @@ class _Bench:
         cfg, rti = self.cfg, RTI(steps, first=self.first)
         reached = self._continue(rti, self.guess)
         error, error_binary = self._differences(reached, self.decision)
-        close = error <= max(cfg.tol, self.spread[0]) and error_binary <= max(cfg.tol_binary, self.spread[1])
-        if not close:
+        most, most_binary = (cfg.tol_spread * spread for spread in self.spread)
+        if error > max(cfg.tol, most) or error_binary > max(cfg.tol_binary, most_binary):
             return _Trial(steps, error=error, error_binary=error_binary)
         C = self._contraction(rti, reached)
         return _Trial(steps, C, error, error_binary, good=bool(cfg.C_max >= C))
@@ -367,7 +370,6 @@ def use_planned(checkpoint: Path, policy: TrainablePolicy, name: str) -> None:
 
     Raises:
         CheckpointError: without a plan, or with one of other weights.
-        ConfigError: decisions that are never continued, for a sampler that does so.
     """
     if name in ("rti", *OVER_RTI) and isinstance(policy, DiffusionPolicy):
         sampler = load_plan(checkpoint).check(policy).sampler()

@@ -95,6 +95,14 @@ def test_a_plan_that_no_list_fulfils_decides_from_noise(trained, demos):
     assert plan.sampler() == DDIM(10)
 
 
+def test_a_list_must_end_closer_than_another_noise_would(trained, demos):
+    policy, cfg = load_policy(trained), CalibrationCfg(pairs=6, max_evaluations=2)
+    plan = calibrate(policy, demos, cfg)
+    share = plan.error / plan.spread
+    assert calibrate(policy, demos, replace(cfg, tol=1e-9, tol_spread=1.01 * share)).steps == plan.steps
+    assert calibrate(policy, demos, replace(cfg, tol=1e-9, tol_spread=0.99 * share)).steps != plan.steps
+
+
 def test_rti_without_a_plan_says_how_to_get_one_and_explicit_lists_work(copy, demos):
     with pytest.raises(CheckpointError, match="has no rti.json.*calibrate_checkpoint.*sampler=rti5"):
         load_policy(copy, sampler="rti")

@@ -288,14 +288,16 @@ def test_a_tick_plan_for_anything_else_is_refused(checkpoint, text, replacement,
     assert "calibrate again" in str(error.value)
 
 
-def test_a_checkpoint_whose_rti_never_continues_says_so(policy, demos, checkpoint):
-    save_plan(checkpoint, replace(calibrate_rti(policy, demos, CalibrationCfg(tol=1e-9, pairs=2)), steps=()))
-    with pytest.raises(ConfigError, match=r"only rti does: use sampler=bac"):
-        load_policy(checkpoint, sampler="rti_bac_ticks")
-    (checkpoint / "plan_rti_bac_ticks.json").unlink()
+def test_where_rti_never_continues_blocks_are_cached_within_decisions(policy, demos, checkpoint, observe):
+    save_plan(checkpoint, replace(calibrate_rti(policy, demos, CalibrationCfg(tol=1e-9, pairs=2)), steps=(), tau=()))
     save_block_plans(checkpoint, policy, demos, DDIM(10))
-    assert not (checkpoint / "plan_rti_bac_ticks.json").exists()
-    assert (checkpoint / "plan_rti_bac.json").is_file()
+    chunks = []
+    for name in ("rti_bac", "rti_bac_ticks"):
+        loaded = load_policy(checkpoint, sampler=name)
+        assert loaded.sampler.base == DDIM(10)
+        loaded.reset(np.ones(1, bool), np.array([1]))
+        chunks.append(loaded.infer(observe(5)).actions)
+    assert np.array_equal(*chunks)
 
 
 def test_settings_that_make_no_sense_are_refused():
