@@ -55,7 +55,7 @@ class Comparison(Difference):
 
     against: str
     mcnemar: Rate
-    sensitive: bool = True
+    sensitive: bool
     score: Difference | None = None
 
     @property
@@ -109,7 +109,7 @@ class BenchResult(Metrics):
         outcomes: task -> cell -> a 1 or a 0 for every seed, in the order of the seeds.
     """
 
-    schema_version: Literal["robostack.bench/2"] = "robostack.bench/2"
+    schema_version: Literal["robostack.bench/3"] = "robostack.bench/3"
     robostack: str
     suite: str
     machine: str

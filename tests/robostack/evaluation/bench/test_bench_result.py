@@ -213,6 +213,7 @@ def test_what_is_no_record_is_refused(text, message, tmp_path):
         (lambda record: record.update(rows=[]), "at least 1 item"),
         (lambda record: record["rows"].pop(), "rows and outcomes are not of the same cells"),
         (lambda record: record["outcomes"]["push"].update({"p:rti:rti": "12"}), "should match pattern"),
+        (lambda record: record["rows"][1]["comparison"].pop("sensitive"), "sensitive"),
         (lambda record: record["rows"][1]["comparison"].update(against="q"), "p:rti:rti is held against q, which has"),
         (lambda record: record["rows"][0].update(p50_ms=None), "p50_ms"),
     ],
