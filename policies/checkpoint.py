@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from jaxtyping import Int
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
@@ -129,8 +131,20 @@ def _load(path: Path) -> TrainablePolicy:
     return policy.requires_grad_(False).eval()
 
 
-def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: CalibrationCfg | None = None) -> RtiPlan:
+def calibrate_checkpoint(
+    path: Path | str,
+    arrays: EpisodeArrays,
+    cfg: CalibrationCfg | None = None,
+    episodes: Int[np.ndarray, " S"] | None = None,
+) -> RtiPlan:
     """Measure the plans of ``sampler=rti``, ``bac`` and ``rti_bac`` on a dataset and keep them in the checkpoint.
+
+    Args:
+        path: the checkpoint.
+        arrays: the dataset.
+        cfg: how to measure ``rti``'s.
+        episodes: what to measure ``rti``'s on, default all. A policy is surer of what it was trained on, where a list
+            seems to end closer than it does elsewhere: name episodes that it has not seen, as a training does.
 
     Raises:
         CheckpointError: unusable, of another kind of policy, or trained on other features.
@@ -140,7 +154,7 @@ def calibrate_checkpoint(path: Path | str, arrays: EpisodeArrays, cfg: Calibrati
     if not isinstance(policy, DiffusionPolicy):
         raise CheckpointError(f"{path} holds a {type(policy).__name__}: only diffusion policies have an rti plan")
     require_features(policy, arrays.check().features)
-    plan = calibrate(policy, arrays, cfg)
+    plan = calibrate(policy, arrays, cfg, episodes)
     save_plan(Path(path), plan)
     save_block_plans(Path(path), policy, arrays, plan.sampler())
     return plan

@@ -111,6 +111,13 @@ def test_rti_without_a_plan_says_how_to_get_one_and_explicit_lists_work(copy, de
     assert load_policy(copy, sampler="rti").sampler == plan.sampler()
 
 
+def test_a_checkpoint_is_calibrated_on_the_episodes_that_are_named(copy, demos):
+    cfg, unseen = CalibrationCfg(pairs=6), np.array([1])
+    plan = calibrate_checkpoint(copy, demos, cfg, episodes=unseen)
+    assert plan == calibrate(load_policy(copy), demos, cfg, episodes=unseen)
+    assert plan.error != calibrate_checkpoint(copy, demos, cfg).error
+
+
 def test_a_plan_for_other_weights_schedule_or_data_is_refused(copy, trained, demos):
     plan = load_plan(trained)
     policy = load_policy(copy)
