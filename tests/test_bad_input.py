@@ -240,11 +240,7 @@ EVAL = [
 OF_OTHERS = [
     ("diffusion_unet", ["sampler=bac"], r"diffusion_transformer|transformer"),
     ("carp", ["accelerate=native"], r"accelerate=native is not to be had"),
-    (
-        "carp",
-        ["sampler=ddim10"],
-        r"unknown sampler 'ddim10'.* Available: argmax, cool, expected, sampled, top_k5",
-    ),
+    ("carp", ["sampler=ddim10"], r"unknown sampler 'ddim10'.* Available: argmax, cool, expected, sampled, top_k5"),
     ("lerobot_act", ["sampler=ddim10"], r"unknown sampler 'ddim10'.* Available: direct"),
     ("lerobot_act", ["execution=rtc"], r"rtc"),
 ]
