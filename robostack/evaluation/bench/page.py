@@ -12,7 +12,8 @@ from robostack.evaluation.html import Child, Html, join, table, tag
 from robostack.evaluation.page import document, plot, section, small, tile
 
 _MARKS: dict[Verdict, str] = {
-    "reference": "mark", "not worse": "mark ok", "no contrast": "mark", "undecided": "mark", "worse": "mark bad",
+    "reference": "mark", "better": "mark ok", "not worse": "mark ok", "no contrast": "mark", "undecided": "mark",
+    "worse": "mark bad",
 }  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def _header(result: BenchResult) -> Html:
 
 def _tiles(result: BenchResult) -> Html:
     compared = [r for r in result.rows if r.comparison is not None]
-    held = sum(r.verdict == "not worse" for r in compared)
+    held = sum(r.verdict in ("better", "not worse") for r in compared)
     fastest = min(result.rows, key=lambda r: r.p50_ms)
     episodes = sum(r.n for r in result.rows)
     return tag(
@@ -122,7 +123,8 @@ def _number(value: float | None) -> str:
 def _legend(result: BenchResult) -> Html:
     words = (
         f"Not worse: at one-sided level {ALPHA:g}, the lower bound of Newcombe's interval for paired differences lies "
-        f"above -{100 * result.margin:g} points. Undecided: it does not, and neither is the loss certain.",
+        f"above -{100 * result.margin:g} points; better: and the 95 % interval above zero. Worse: it does not, and the "
+        "95 % interval lies below zero; undecided: neither.",
         "No contrast: the reference succeeds so rarely that a cell that always fails would be not worse either.",
         "Latency is that of whole decisions, observation to actions, measured in one process in turns.",
         "Score: the mean of the environment's own measure of an episode, where it has one, and its difference in "

@@ -16,6 +16,7 @@ from robostack.evaluation.plots import COLORS, figure_of, plain_log_ticks, svg_o
 _MARKS = "osD^vPX*<>hd"
 _VERDICTS: dict[Verdict, tuple[str, str, bool]] = {  # shape, colour, filled
     "reference": ("D", "orange", True),
+    "better": ("^", "blue", True),
     "not worse": ("o", "blue", True),
     "no contrast": ("s", "muted", False),
     "undecided": ("o", "muted", False),

@@ -16,7 +16,7 @@ from robostack.evaluation.schema import Count, Metrics, Positive, Rate
 from robostack.evaluation.stats import wilson
 
 ALPHA = 0.05  # one-sided level of the test for non-inferiority
-Verdict = Literal["reference", "not worse", "no contrast", "undecided", "worse"]
+Verdict = Literal["reference", "better", "not worse", "no contrast", "undecided", "worse"]
 
 
 class Difference(Metrics):
@@ -38,6 +38,8 @@ class Difference(Metrics):
     @property
     def verdict(self) -> Verdict:
         """A word on it."""
+        if self.low > 0:
+            return "better"
         if self.non_inferior:
             return "not worse"
         return "worse" if self.high < 0 else "undecided"
@@ -62,7 +64,7 @@ class Comparison(Difference):
     def verdict(self) -> Verdict:
         """A word on it; beside a reference that hardly ever succeeds, only more successes say anything."""
         found = super().verdict
-        return "no contrast" if found == "not worse" and not self.sensitive and self.low <= 0 else found
+        return "no contrast" if found == "not worse" and not self.sensitive else found
 
 
 class CellResult(Metrics):

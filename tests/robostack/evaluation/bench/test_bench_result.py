@@ -100,7 +100,9 @@ def test_a_row_holds_rates_costs_and_the_comparison():
         ([True] * 10, [True] * 9 + [False], "undecided"),
         ([True] + [False] * 199, [False] * 199 + [True], "no contrast"),
         ([True] + [False] * 199, [False] * 200, "no contrast"),
-        ([True] + [False] * 199, [True] * 40 + [False] * 160, "not worse"),
+        ([True] + [False] * 199, [True] * 40 + [False] * 160, "better"),
+        ([True] * 100 + [False] * 100, [True] * 120 + [False] * 80, "better"),
+        ([True] * 150 + [False] * 150, [True] * 151 + [False] * 149, "not worse"),
         ([True] * 30 + [False] * 170, [True] * 30 + [False] * 170, "not worse"),
     ],
 )
@@ -111,8 +113,8 @@ def test_the_verdict_follows_the_interval(first, second, word):
 
 def test_what_shows_nothing_is_not_counted_as_not_worse(tmp_path):
     failing = [True] + [False] * 199
-    for first, held in ((failing, 0), ([True] * 200, 1)):
-        write_comparison(tmp_path, result_of(first, first))
+    for first, second, held in ((failing, failing, 0), ([True] * 200, [True] * 200, 1), (failing, [True] * 200, 1)):
+        write_comparison(tmp_path, result_of(first, second))
         assert f"<dd>{held}<small>/1</small>" in (tmp_path / "report.html").read_text()
 
 
